@@ -1,0 +1,1 @@
+"""The HTTP interface: shapes in, shapes out; no rule lives here."""

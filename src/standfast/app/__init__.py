@@ -1,0 +1,1 @@
+"""Configuration, wiring and loops: the only place that picks adapters."""

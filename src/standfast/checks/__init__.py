@@ -1,0 +1,1 @@
+"""Preflight: pure judgements over samples."""

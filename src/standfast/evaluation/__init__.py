@@ -1,0 +1,1 @@
+"""Evaluation of subjects in environments: lists, seeds, episodes, rounds, scores."""

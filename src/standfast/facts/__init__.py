@@ -1,0 +1,1 @@
+"""What happened: append-only, hash-chained facts, and the database they live in."""

@@ -1,0 +1,1 @@
+"""Programs that are kept running: start, readiness, restart policy, stop."""

@@ -1,0 +1,1 @@
+"""Units of work, attempts, leases with fencing tokens, slots and retries."""

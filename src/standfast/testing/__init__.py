@@ -1,0 +1,1 @@
+"""Contracts that every adapter must pass, shipped for those who add one."""
