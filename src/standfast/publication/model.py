@@ -37,11 +37,19 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What a publisher holds could not be read: unknown, which is never the same as nothing (I1)."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What the weights rest on: how much of what was expected was scored, in all and per subject.
 
-    ``scored_share`` and ``subject_shares`` are in [0, 1]; ``finding`` is empty or says why the
-    evidence could not be read.
+    ``expected`` and ``scored`` count episodes, ``subject_shares`` is scored / expected per uid in
+    [0, 1], ``sha256`` names the evidence document; ``unreadable`` is empty or says why it could not be
+    read, and then nothing else here counts.
     """
 
     expected: int
@@ -55,29 +63,35 @@ class Evidence:
 class PublicationPolicy:
     """When the gate opens.
 
-    ``min_scored_share`` bounds scored / expected over the subjects that carry weight,
-    ``max_age_s`` the age of the weights by the wall clock (a future date objects too).
+    ``min_scored_share`` bounds scored / expected of every subject that carries weight: a dead miner
+    carries none and vetoes nobody (K5). ``max_age_s`` bounds the age of the weights by the wall clock
+    (a future date objects too). ``burn_uid`` is the uid that is not evaluated and takes what nobody
+    earned, or empty; where it takes everything, the share of all episodes counts.
     """
 
     min_scored_share: float = 0.9
     max_age_s: float = 3600.0
+    burn_uid: str = ""
 
 
 class ObjectionReason(enum.StrEnum):
     """Why the gate stays closed; one name per rule."""
 
     WEIGHTS_MISSING = "WeightsMissing"
+    WEIGHTS_TOO_MANY = "WeightsTooMany"
     WEIGHT_NOT_FINITE = "WeightNotFinite"
     WEIGHT_NEGATIVE = "WeightNegative"
     WRONG_SUM = "WrongSum"
     WRONG_U16 = "WrongU16"
     HOTKEY_MISSING = "HotkeyMissing"
+    HOTKEY_SHARED = "HotkeyShared"
     EVIDENCE_MISSING = "EvidenceMissing"
     EVIDENCE_MISMATCH = "EvidenceMismatch"
     EVIDENCE_UNREADABLE = "EvidenceUnreadable"
     COVERAGE_TOO_SMALL = "CoverageTooSmall"
     STALE = "Stale"
     FUTURE_DATED = "FutureDated"
+    LAST_UNREADABLE = "LastUnreadable"
     STALE_LEADER = "StaleLeader"
     EPOCH_ROLLED_BACK = "EpochRolledBack"
     EPOCH_TAKEN = "EpochTaken"

@@ -1,0 +1,1 @@
+"""Where publications go: a directory of numbered files, or an HTTP address."""
