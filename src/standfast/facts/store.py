@@ -43,7 +43,9 @@ class FactStore:
         tx.rows(self._sql["set_head"], {"seq": seq, "hash": row_hash})
         return fact
 
-    def page(self, tx: Tx, *, after: int = 0, limit: int = 100, kind: str = "", newest: bool = False) -> list[Fact]:
+    def page(
+        self, tx: Tx, *, after: int = 0, limit: int = 100, kind: str = "", newest: bool = False
+    ) -> list[Fact]:
         """Return up to ``limit`` facts after number ``after``, or the newest ones, oldest first."""
         query = "newest" if newest else "page"
         rows = tx.rows(self._sql[query], {"after": after, "limit": limit, "kind": kind})

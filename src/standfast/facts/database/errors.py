@@ -24,7 +24,7 @@ def locked(name: str, holder: str) -> StoreError:
 
 
 def damaged(name: str, detail: str) -> StoreError:
-    """The file is not a sound database."""
+    """Say that the file is not a sound database."""
     return StoreError(
         f"the store {name} is damaged",
         why=detail,
@@ -35,7 +35,7 @@ def damaged(name: str, detail: str) -> StoreError:
 
 
 def read_only(name: str, detail: str) -> StoreError:
-    """The store cannot be written."""
+    """Say that the store cannot be written."""
     return StoreError(
         f"the store {name} is read-only",
         why=detail,
@@ -46,11 +46,9 @@ def read_only(name: str, detail: str) -> StoreError:
 
 def full(name: str, detail: str) -> StoreUnavailableError:
     """There is no room for what should have been written."""
-    return StoreUnavailableError(
-        f"the store {name} has no room", why=detail, fix=FULL_FIX, code="StoreFull"
-    )
+    return StoreUnavailableError(f"the store {name} has no room", why=detail, fix=FULL_FIX, code="StoreFull")
 
 
 def away(name: str, detail: str, fix: str) -> StoreUnavailableError:
-    """The store does not answer now."""
+    """Say that the store does not answer now."""
     return StoreUnavailableError(f"the store {name} does not answer", why=detail, fix=fix, code="StoreAway")

@@ -62,7 +62,12 @@ def migrate(database: Database, components: Sequence[Migrations], clock: Clock) 
                     "INSERT INTO schema_migration VALUES (:component, :number, :name, :at)"
                     if tx.dialect == "sqlite"
                     else "INSERT INTO schema_migration VALUES (%(component)s, %(number)s, %(name)s, %(at)s)",
-                    {"component": component.component, "number": number, "name": name, "at": iso(clock.wall())},
+                    {
+                        "component": component.component,
+                        "number": number,
+                        "name": name,
+                        "at": iso(clock.wall()),
+                    },
                 )
                 done.append(f"{component.component}/{number:04}_{name}")
         return tuple(done)

@@ -29,8 +29,11 @@ class Tx(Protocol):
         """Run one statement and return all its rows."""
         ...
 
-    def each(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run one statement for all ``rows``: once per row on SQLite, once over arrays on PostgreSQL."""
+    def each(self, sql: str, rows: Sequence[Sequence[Any]]) -> list[Row]:
+        """Run one statement for all ``rows``: once per row on SQLite, once over arrays on PostgreSQL.
+
+        What the statement returns comes back in one list, in no promised order.
+        """
         ...
 
     def array(self, values: Sequence[Any]) -> Any:

@@ -52,12 +52,14 @@ class PostgresTx:
         except psycopg.Error as error:
             raise translate(error, self._name) from error
 
-    def each(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+    def each(self, sql: str, rows: Sequence[Sequence[Any]]) -> list[Row]:
         """Run one statement over the columns of ``rows`` as arrays (``unnest``)."""
         if not rows:
-            return
+            return []
         try:
-            self._connection.execute(sql.encode(), [list(column) for column in zip(*rows, strict=True)])
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            cursor = self._connection.execute(sql.encode(), columns)
+            return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             raise translate(error, self._name) from error
 
@@ -67,7 +69,7 @@ class PostgresTx:
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
-        """A subtransaction."""
+        """Open a subtransaction."""
         try:
             with self._connection.transaction():
                 yield
@@ -156,7 +158,9 @@ def translate(error: Exception, name: str) -> StandfastError:
     SQLSTATE are passed on where no server answered.
     """
     if isinstance(error, psycopg_pool.PoolTimeout):
-        return errors.away(name, "no connection became free in time", "raise store.connections, or look for long queries")
+        return errors.away(
+            name, "no connection became free in time", "raise store.connections, or look for long queries"
+        )
     if isinstance(error, pg.InsufficientPrivilege | pg.ReadOnlySqlTransaction):
         return errors.read_only(name, _first_line(error))
     if isinstance(error, pg.DiskFull):
@@ -165,12 +169,21 @@ def translate(error: Exception, name: str) -> StandfastError:
         return errors.damaged(name, _first_line(error))
     if isinstance(error, pg.InvalidPassword | pg.InvalidAuthorizationSpecification | pg.InvalidCatalogName):
         return StoreError(
-            f"the store {name} refused us", why=_first_line(error), fix="correct [store] url", code="StoreRefusedUs"
+            f"the store {name} refused us",
+            why=_first_line(error),
+            fix="correct [store] url",
+            code="StoreRefusedUs",
         )
-    if isinstance(error, pg.QueryCanceled | pg.LockNotAvailable | pg.DeadlockDetected | pg.SerializationFailure):
+    if isinstance(
+        error, pg.QueryCanceled | pg.LockNotAvailable | pg.DeadlockDetected | pg.SerializationFailure
+    ):
         return errors.away(name, _first_line(error), "look for long transactions: pg_stat_activity")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg_pool.PoolClosed):
-        return errors.away(name, _connection_detail(error), "start the database server, then nothing else is needed")
+        return errors.away(
+            name, _connection_detail(error), "start the database server, then nothing else is needed"
+        )
+    if not isinstance(error, psycopg.DataError | psycopg.IntegrityError | pg.RaiseException):
+        raise error  # A statement that cannot run at all is our bug, not the item's.
     return errors.StatementError(
         "the store refused a statement", why=_first_line(error), fix="this item cannot be stored"
     )
@@ -183,8 +196,16 @@ def _first_line(error: Exception) -> str:
 
 def _connection_detail(error: Exception) -> str:
     text = str(error)
-    for known in ("Connection refused", "No such file or directory", "timeout expired", "starting up",
-                  "shutting down", "terminating connection", "closed the connection", "too many clients"):
+    for known in (
+        "Connection refused",
+        "No such file or directory",
+        "timeout expired",
+        "starting up",
+        "shutting down",
+        "terminating connection",
+        "closed the connection",
+        "too many clients",
+    ):
         if known in text:
             return known
     return type(error).__name__

@@ -44,10 +44,12 @@ class SqliteTx:
         except apsw.Error as error:
             raise translate(error, self._name) from error
 
-    def each(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run one statement once per row."""
+    def each(self, sql: str, rows: Sequence[Sequence[Any]]) -> list[Row]:
+        """Run one statement once per row and return what all of them returned."""
+        if not rows:
+            return []
         try:
-            self._connection.executemany(sql, rows)
+            return self._connection.executemany(sql, rows).fetchall()
         except apsw.Error as error:
             raise translate(error, self._name) from error
 
@@ -57,13 +59,16 @@ class SqliteTx:
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
-        """A savepoint; SQLite's cost is negligible (0.77 against 0.70 ms for 100, measured)."""
+        """Open a savepoint; its cost is negligible (0.77 against 0.70 ms for 100, measured)."""
         self.rows("SAVEPOINT item")
         try:
             yield
         except BaseException:
-            self.rows("ROLLBACK TO item")
-            self.rows("RELEASE item")
+            # A full disk may have ended the whole transaction; then there is nothing to go back to.
+            if self._connection.in_transaction:
+                with contextlib.suppress(StandfastError):
+                    self.rows("ROLLBACK TO item")
+                    self.rows("RELEASE item")
             raise
         self.rows("RELEASE item")
 
@@ -210,7 +215,11 @@ def translate(error: apsw.Error, name: str) -> StandfastError:
         return errors.away(name, detail, "look at the disk: dmesg | tail, df -h")
     if isinstance(error, apsw.CantOpenError):
         return StoreError(
-            f"the store {name} cannot be opened", why=detail, fix="check the path and its permissions",
+            f"the store {name} cannot be opened",
+            why=detail,
+            fix="check the path and its permissions",
             code="StoreCannotOpen",
         )
-    return errors.StatementError("the store refused a statement", why=detail, fix="this item cannot be stored")
+    return errors.StatementError(
+        "the store refused a statement", why=detail, fix="this item cannot be stored"
+    )

@@ -1,0 +1,123 @@
+-- name: control
+SELECT now_ms, is_draining, leader, term, beat FROM control;
+
+-- name: set_now
+UPDATE control SET now_ms = :now_ms WHERE now_ms < :now_ms;
+
+-- name: set_draining
+UPDATE control SET is_draining = :is_draining;
+
+-- name: lead
+UPDATE control SET leader = :leader, term = term + 1, beat = beat + 1
+WHERE term = :term AND beat = :beat RETURNING term;
+
+-- name: beat
+UPDATE control SET beat = beat + 1 WHERE leader = :leader AND term = :term RETURNING beat;
+
+-- name: resign
+UPDATE control SET leader = '' WHERE leader = :leader AND term = :term;
+
+-- name: add_subject
+INSERT INTO subject (name, slots) VALUES (:name, :slots) ON CONFLICT (name) DO NOTHING;
+
+-- name: subjects
+SELECT name, slots, samples, clean, adjusted_at, is_paused FROM subject ORDER BY name;
+
+-- name: claimable_subjects
+SELECT name, slots FROM subject WHERE is_paused = 0;
+
+-- name: running_by_subject
+SELECT subject, count(*) FROM tracking WHERE state = 1 GROUP BY subject;
+
+-- name: set_slots
+UPDATE subject SET slots = :slots, samples = 0, clean = 0, adjusted_at = :now_ms WHERE name = :name;
+
+-- name: pause_subject
+UPDATE subject SET is_paused = :is_paused WHERE name = :name RETURNING name;
+
+-- name: leased
+SELECT id, subject, state, token, holder, expires_at, attempts FROM tracking WHERE state = 1;
+
+-- name: paused_over
+SELECT id FROM tracking WHERE state = 3 AND expires_at <= :now_ms;
+
+-- name: batch_counts
+SELECT g.state, count(*) FROM task t JOIN tracking g ON g.id = t.id WHERE t.batch = :batch GROUP BY g.state;
+
+-- name: batch_counts_by_subject
+SELECT t.subject, g.state, count(*) FROM task t JOIN tracking g ON g.id = t.id
+WHERE t.batch = :batch GROUP BY t.subject, g.state;
+
+-- name: batch_open
+SELECT g.id, g.state, g.token FROM task t JOIN tracking g ON g.id = t.id
+WHERE t.batch = :batch AND g.state IN (0, 1, 3);
+
+-- name: batch_results
+SELECT t.name, t.subject, t.lane, t.key, t.spec, g.state, g.attempts, a.attempt_id, a.outcome_class, a.outcome,
+  a.holder, a.started_at, a.ended_at
+FROM task t JOIN tracking g ON g.id = t.id LEFT JOIN attempt a ON a.token = g.token AND a.state = 1
+WHERE t.batch = :batch ORDER BY t.key;
+
+-- name: outcome_counts
+SELECT t.subject, t.lane, a.outcome_class, count(*)
+FROM task t JOIN tracking g ON g.id = t.id JOIN attempt a ON a.token = g.token AND a.state = 1
+WHERE t.batch = :batch AND g.state = 2 GROUP BY t.subject, t.lane, a.outcome_class;
+
+-- name: attempt_counts
+SELECT state, coalesce(error_code, ''), count(*) FROM attempt
+WHERE token > :after GROUP BY state, coalesce(error_code, '');
+
+-- name: task
+SELECT t.name, t.batch, t.subject, t.lane, t.key, t.spec, t.created_at, g.state, g.token, g.holder, g.attempts
+FROM task t JOIN tracking g ON g.id = t.id WHERE t.name = :name;
+
+-- name: list_tasks
+SELECT t.name, t.batch, t.subject, t.lane, t.key, t.spec, t.created_at, g.state, g.token, g.holder, g.attempts
+FROM task t JOIN tracking g ON g.id = t.id 
+WHERE t.batch = :batch AND (:subject = '' OR t.subject = :subject) AND (:state < 0 OR g.state = :state)
+ORDER BY t.key LIMIT :limit;
+
+-- name: attempts
+WITH RECURSIVE chain AS (
+  SELECT * FROM attempt WHERE token = :token
+  UNION ALL SELECT a.* FROM attempt a JOIN chain c ON a.token = c.previous
+)
+SELECT token, attempt_id, holder, state, started_at, ended_at, outcome_class, outcome, error_code, error
+FROM chain ORDER BY token;
+
+-- name: late_reports
+SELECT l.token, l.holder, l.answer, l.outcome, l.at FROM late_report l JOIN attempt a ON a.token = l.token
+JOIN task t ON t.id = a.task WHERE t.name = :name ORDER BY l.at;
+
+-- name: late_count
+SELECT count(*) FROM late_report;
+
+-- name: see_executor
+INSERT INTO executor (name, instance, last_seen_at, seen_ms, info) VALUES (:name, :instance, :at, :now_ms, :info)
+ON CONFLICT (name) DO UPDATE SET instance = excluded.instance, last_seen_at = excluded.last_seen_at,
+  seen_ms = excluded.seen_ms, info = excluded.info;
+
+-- name: executor
+SELECT instance, is_cordoned FROM executor WHERE name = :name;
+
+-- name: executors
+SELECT e.name, e.instance, e.last_seen_at, e.seen_ms, e.is_cordoned, e.info,
+  (SELECT count(*) FROM tracking g WHERE g.state = 1 AND g.holder = e.name)
+FROM executor e ORDER BY e.name;
+
+-- name: cordon_executor
+UPDATE executor SET is_cordoned = :is_cordoned WHERE name = :name RETURNING name;
+
+-- name: forget_executor
+DELETE FROM executor WHERE name = :name RETURNING name;
+
+-- name: held_by
+SELECT id, subject, state, token, holder, expires_at, attempts FROM tracking
+WHERE state = 1 AND holder = :holder;
+
+-- name: last_token
+SELECT coalesce(max(token), 0) FROM attempt;
+
+-- name: named
+SELECT g.id, g.subject, g.state, g.token, g.holder, g.expires_at, g.attempts
+FROM task t JOIN tracking g ON g.id = t.id WHERE t.name = :name;

@@ -1,0 +1,174 @@
+"""The tables of tasks: reads rows into values and writes decisions, in the caller's transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from standfast.facts.database import Queries, Tx, load_queries
+from standfast.facts.database.ports import Dialect
+from standfast.tasks.model import Counts, ExecutorInfo, Prior, TaskState, Tracking
+
+
+class Control(NamedTuple):
+    """The one row that every process shares: lease clock, drain switch, and who leads."""
+
+    now_ms: int
+    is_draining: bool
+    leader: str
+    term: int
+    beat: int
+
+
+class Picked(NamedTuple):
+    """A waiting task that a claim may have; ``token`` is that of its last attempt, 0 for none."""
+
+    subject: str
+    row: int
+    token: int
+    attempts: int
+    name: int
+    batch: str
+    spec: str
+
+
+class SubjectRow(NamedTuple):
+    """A subject's slots and what they are adjusted by since ``adjusted_ms``."""
+
+    name: str
+    slots: int
+    samples: int
+    clean: int
+    adjusted_ms: int
+    is_paused: bool
+
+
+class Move(NamedTuple):
+    """A task's next place: written only while its token is still ``token``."""
+
+    row: int
+    token: int
+    state: int
+    order: int
+    not_before_ms: int
+    expires_at_ms: int
+    attempts: int
+
+
+class TaskStore:
+    """Statements over tasks, tracking, attempts, subjects and executors of one database."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.sql: Queries = load_queries("standfast.tasks", dialect)
+        self._is_sqlite = dialect == "sqlite"
+
+    def control(self, tx: Tx) -> Control:
+        """Return the shared row."""
+        now_ms, is_draining, leader, term, beat = tx.rows(self.sql["control"])[0]
+        return Control(int(now_ms), bool(is_draining), leader, int(term), int(beat))
+
+    def serialise_claims(self, tx: Tx) -> None:
+        """Let one claim at a time decide, so that two cannot overshoot a subject's slots."""
+        if not self._is_sqlite:
+            tx.rows(self.sql["lock_claims"])
+
+    def claimable(self, tx: Tx) -> dict[str, int]:
+        """Return the slots of every subject that is not paused."""
+        return dict(tx.rows(self.sql["claimable_subjects"]))  # type: ignore[arg-type]
+
+    def running(self, tx: Tx) -> dict[str, int]:
+        """Return how many tasks of each subject are leased."""
+        return {name: int(count) for name, count in tx.rows(self.sql["running_by_subject"])}
+
+    def pick(self, tx: Tx, quotas: Mapping[str, int], now_ms: int) -> dict[str, list[Picked]]:
+        """Return for each subject up to its quota of waiting tasks, in their order."""
+        picked: dict[str, list[Picked]] = {name: [] for name in quotas}
+        wanted = [(name, count, now_ms) for name, count in quotas.items()]
+        for row in tx.each(self.sql["pick"], wanted):
+            picked[row[0]].append(Picked._make(row))
+        return picked
+
+    def last_token(self, tx: Tx) -> int:
+        """Return the highest token ever granted; callers hold the claim lock."""
+        return int(tx.rows(self.sql["last_token"])[0][0])
+
+    def tracked(self, tx: Tx, rows: Sequence[int]) -> dict[int, Tracking]:
+        """Return where these tasks stand; on PostgreSQL their rows are locked, in order of id."""
+        found = tx.rows(self.sql["tracked"], {"ids": tx.array(rows)})
+        return {row[0]: Tracking._make(row) for row in found}
+
+    def named(self, tx: Tx, task_id: str) -> Tracking | None:
+        """Return where the task of that name stands, its row locked; None where there is none."""
+        name = name_of(task_id)
+        found = tx.rows(self.sql["named"], {"name": name}) if name is not None else []
+        return Tracking._make(found[0]) if found else None
+
+    def reported(self, tx: Tx, tokens: Sequence[int]) -> dict[int, tuple[Prior, Tracking]]:
+        """Return by token the attempt that had it and where its task stands now, rows locked."""
+        found = tx.rows(self.sql["reported"], {"tokens": tx.array(tokens)})
+        return {row[0]: (Prior._make(row[1:5]), Tracking._make(row[5:])) for row in found}
+
+    def leased(self, tx: Tx, holder: str = "") -> list[Tracking]:
+        """Return every leased task, or those of ``holder``."""
+        query = "held_by" if holder else "leased"
+        return [
+            Tracking._make(row) for row in tx.rows(self.sql[query], {"holder": holder} if holder else None)
+        ]
+
+    def move(self, tx: Tx, moves: Sequence[Move]) -> None:
+        """Write the next places."""
+        tx.each(self.sql["move"], moves)
+
+    def close_attempts(self, tx: Tx, rows: Sequence[tuple[int, int, str, str, str]]) -> None:
+        """End running attempts: (token, state, ended at, error code, error)."""
+        tx.each(self.sql["close_attempt"], rows)
+
+    def counts(self, tx: Tx, batch: str) -> Counts:
+        """Return the disjoint counts of a batch."""
+        return counts_of((state, n) for state, n in tx.rows(self.sql["batch_counts"], {"batch": batch}))
+
+    def counts_by_subject(self, tx: Tx, batch: str) -> dict[str, Counts]:
+        """Return the disjoint counts of a batch, by subject."""
+        grouped: dict[str, list[tuple[int, int]]] = {}
+        for subject, state, number in tx.rows(self.sql["batch_counts_by_subject"], {"batch": batch}):
+            grouped.setdefault(subject, []).append((state, number))
+        return {subject: counts_of(rows) for subject, rows in grouped.items()}
+
+    def subjects(self, tx: Tx) -> list[SubjectRow]:
+        """Return every subject with its slots and samples."""
+        rows = tx.rows(self.sql["subjects"])
+        return [SubjectRow(*row[:5], is_paused=bool(row[5])) for row in rows]
+
+    def executors(self, tx: Tx) -> list[ExecutorInfo]:
+        """Return every executor that ever asked for work and was not forgotten."""
+        now_ms = self.control(tx).now_ms
+        return [
+            ExecutorInfo(
+                name=name, instance=instance, last_seen_at=at, silent_s=max(0, now_ms - seen_ms) / 1000,
+                cordoned=bool(is_cordoned), running=int(running), info=json.loads(info),
+            )
+            for name, instance, at, seen_ms, is_cordoned, info, running in tx.rows(self.sql["executors"])
+        ]  # fmt: skip
+
+
+def counts_of(rows: Iterable[tuple[Any, Any]]) -> Counts:
+    """Return Counts from (state, number) pairs."""
+    by_state = {TaskState(int(state)): int(number) for state, number in rows}
+    return Counts(
+        succeeded=by_state.get(TaskState.DONE, 0),
+        running=by_state.get(TaskState.LEASED, 0),
+        waiting=by_state.get(TaskState.PENDING, 0),
+        paused=by_state.get(TaskState.PAUSED, 0),
+        dead=by_state.get(TaskState.DEAD, 0),
+        cancelled=by_state.get(TaskState.CANCELLED, 0),
+    )
+
+
+_HEX = frozenset("0123456789abcdef")
+
+
+def name_of(task_id: str) -> int | None:
+    """Return the store's key for a task's id; None for anything that cannot be one."""
+    is_id = len(task_id) == 16 and task_id[0] in "01234567" and _HEX.issuperset(task_id)
+    return int(task_id, 16) if is_id else None

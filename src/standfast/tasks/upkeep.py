@@ -1,0 +1,118 @@
+"""What must happen to tasks though nobody asks: the lease clock, reaping, slots, and who leads.
+
+Only the leader does it. Leadership is a term that grows with each change; a standby takes over when the
+leader's beat has not moved for a while by the standby's own monotonic clock, so no two clocks are ever
+compared (the way of Kubernetes' client-go leader election).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from standfast.facts.database import Tx
+from standfast.kernel.errors import StaleTokenError
+from standfast.tasks import decide
+from standfast.tasks.driver import TaskDriver
+from standfast.tasks.slots import adjust_slots
+from standfast.tasks.store import Control
+
+
+@dataclass(frozen=True, slots=True)
+class Upkept:
+    """What one round of upkeep did, for logs and tests."""
+
+    reaped: int
+    died: int
+    adjusted: int
+
+
+def keep(tx: Tx, driver: TaskDriver, elapsed_s: float) -> Upkept:
+    """Advance the lease clock, reap expired leases, end pauses, adjust slots."""
+    cap_s = driver.policy.lease_ttl_s / 4
+    now_ms = decide.advance_clock_ms(driver.store.control(tx).now_ms, elapsed_s, cap_s=cap_s)
+    tx.rows(driver.store.sql["set_now"], {"now_ms": now_ms})
+    return Upkept(_reap(tx, driver, now_ms), _end_pauses(tx, driver, now_ms), _adjust(tx, driver, now_ms))
+
+
+def _reap(tx: Tx, driver: TaskDriver, now_ms: int) -> int:
+    # Leases are bounded by subjects times slots, so looking at all of them is cheap.
+    over = [t for t in driver.store.leased(tx) if t.expires_at_ms <= now_ms]
+    return driver.lose(tx, over, "LeaseExpired") if over else 0
+
+
+def _end_pauses(tx: Tx, driver: TaskDriver, now_ms: int) -> int:
+    over = tx.rows(driver.store.sql["paused_over"], {"now_ms": now_ms})
+    tx.each(driver.store.sql["kill"], over)
+    return len(over)
+
+
+def _adjust(tx: Tx, driver: TaskDriver, now_ms: int) -> int:
+    policy, adjusted = driver.policy, 0
+    for row in driver.store.subjects(tx):
+        slots = adjust_slots(
+            row.slots, samples=row.samples, clean=row.clean,
+            since_s=(now_ms - row.adjusted_ms) / 1000 if row.adjusted_ms else None, policy=policy,
+        )  # fmt: skip
+        if slots != row.slots:
+            tx.rows(driver.store.sql["set_slots"], {"name": row.name, "slots": slots, "now_ms": now_ms})
+            adjusted += 1
+    return adjusted
+
+
+class Leadership:
+    """One process's view of who leads.
+
+    * ``is_mine`` is True only after this process wrote its own name with a new term.
+    * ``hold`` fails with StaleTokenError as soon as another term exists; the caller then stops leading.
+    """
+
+    def __init__(self, driver: TaskDriver, name: str, *, takeover_s: float) -> None:
+        self._driver = driver
+        self._name = name
+        self._takeover_s = takeover_s
+        self._seen: tuple[int, int] = (-1, -1)
+        self._seen_at = 0.0
+        self.term = 0
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this process believes that it leads; ``hold`` is what proves it."""
+        return self.term > 0
+
+    def campaign(self, tx: Tx, monotonic: float) -> bool:
+        """Take the lead when nobody has it or the leader's beat stood still; return whether we lead."""
+        if self.is_mine:
+            return True
+        control = self._driver.store.control(tx)
+        if (control.term, control.beat) != self._seen:
+            self._seen, self._seen_at = (control.term, control.beat), monotonic
+        is_free = not control.leader
+        is_silent = monotonic - self._seen_at >= self._takeover_s
+        if is_free or is_silent:
+            self._take(tx, control)
+        return self.is_mine
+
+    def _take(self, tx: Tx, control: Control) -> None:
+        won = tx.rows(
+            self._driver.store.sql["lead"], {"leader": self._name, "term": control.term, "beat": control.beat}
+        )
+        self.term = int(won[0][0]) if won else 0
+
+    def hold(self, tx: Tx) -> int:
+        """Prove, in this transaction, that we still lead, and return the term.
+
+        The row is written, so a second leader's transaction waits for this one or fails it.
+        """
+        beaten = self.is_mine and tx.rows(
+            self._driver.store.sql["beat"], {"leader": self._name, "term": self.term}
+        )
+        if not beaten:
+            self.term = 0
+            raise StaleTokenError("another scheduler leads now", fix="nothing: this one stands by")
+        return self.term
+
+    def resign(self, tx: Tx) -> None:
+        """Let the lead go, so that a standby need not wait."""
+        if self.is_mine:
+            tx.rows(self._driver.store.sql["resign"], {"leader": self._name, "term": self.term})
+            self.term = 0
