@@ -31,11 +31,11 @@ _ORDER_BITS = 62
 
 
 class Claim(NamedTuple):
-    """Who asks for work: ``count`` tasks at most, for the executor ``holder`` in its life ``instance``."""
+    """Who asks for work: ``limit`` tasks at most, for the executor ``holder`` in its life ``instance``."""
 
     holder: str
     instance: str
-    count: int
+    limit: int
     info: Mapping[str, Any]
 
 
@@ -71,14 +71,14 @@ class TaskDriver:
         tx.each(sql["add_tracking"], [(n, t.subject, t.order) for n, t in zip(names, ordered, strict=True)])
 
     def claim(self, tx: Tx, claim: Claim) -> Grant:
-        """Lease up to ``claim.count`` waiting tasks, least served subjects first, within their slots."""
+        """Lease up to ``claim.limit`` waiting tasks, least served subjects first, within their slots."""
         control = self._see(tx, claim)
         if control.is_draining:
             return Grant([], "draining: an operator stopped new claims (standfast task drain --off)")
         if tx.rows(self.store.sql["executor"], {"name": claim.holder})[0][1]:
             return Grant([], f"{claim.holder} is cordoned")
         self.store.serialise_claims(tx)
-        chosen = self._choose(tx, claim.count, control.now_ms)
+        chosen = self._choose(tx, claim.limit, control.now_ms)
         leases = self._grant(tx, chosen, claim.holder, control.now_ms)
         return Grant(leases, "" if leases else "no task is waiting")
 

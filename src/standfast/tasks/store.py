@@ -75,7 +75,7 @@ class TaskStore:
 
     def claimable(self, tx: Tx) -> dict[str, int]:
         """Return the slots of every subject that is not paused."""
-        return dict(tx.rows(self.sql["claimable_subjects"]))  # type: ignore[arg-type]
+        return dict(tx.rows(self.sql["claimable_subjects"]))
 
     def running(self, tx: Tx) -> dict[str, int]:
         """Return how many tasks of each subject are leased."""
@@ -138,7 +138,7 @@ class TaskStore:
     def subjects(self, tx: Tx) -> list[SubjectRow]:
         """Return every subject with its slots and samples."""
         rows = tx.rows(self.sql["subjects"])
-        return [SubjectRow(*row[:5], is_paused=bool(row[5])) for row in rows]
+        return [SubjectRow(*row[:5], bool(row[5])) for row in rows]
 
     def executors(self, tx: Tx) -> list[ExecutorInfo]:
         """Return every executor that ever asked for work and was not forgotten."""
