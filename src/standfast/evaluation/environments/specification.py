@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from standfast.kernel.errors import ConfigError
 
 #: Bounds that keep one episode and one message small; an environment beyond them is refused at start.
-MAX_DIMENSIONS = 4_096
+MAX_DIMENSIONS = 1_024
 MAX_STEPS = 100_000
 MAX_VARIANTS = 2**31
 
