@@ -14,8 +14,9 @@ from standfast.tasks.model import AttemptState, Event, TaskState
 from standfast.tasks.store import Move, name_of
 
 
-def cancel_open(tx: Tx, driver: TaskDriver, batch: str, reason: str) -> int:
-    """Cancel every task of ``batch`` that is not final; none of them is served again (K5)."""
+def close_batch(tx: Tx, driver: TaskDriver, batch: str, reason: str) -> int:
+    """End a batch: cancel every task that is not final; none is ever served or requeued again (K5)."""
+    tx.rows(driver.store.sql["close_batch"], {"batch": batch, "at": driver.wall_iso()})
     driver.store.serialise_claims(tx)
     open_rows = tx.rows(driver.store.sql["batch_open"], {"batch": batch})
     moves = [
@@ -35,6 +36,10 @@ def requeue(tx: Tx, driver: TaskDriver, task_id: str) -> None:
     current = driver.store.named(tx, task_id)
     if current is None:
         raise NotFoundError(f"there is no task {task_id[:64]}", fix="standfast task ls")
+    if tx.rows(driver.store.sql["is_closed"], {"name": name_of(task_id)}):
+        raise ConflictError(
+            f"task {task_id} belongs to a batch that is over", fix="nothing: the next round runs anew"
+        )
     state = TaskState(current.state)
     if (state, Event.REQUEUE) not in decide.TRANSITIONS:
         raise ConflictError(
@@ -45,6 +50,12 @@ def requeue(tx: Tx, driver: TaskDriver, task_id: str) -> None:
         driver.store.close_attempts(tx, [closed])
     order = driver.draw_order()
     driver.store.move(tx, [Move(current.row, current.token, TaskState.PENDING.value, order, 0, 0, 0)])
+
+
+def forget(tx: Tx, driver: TaskDriver, batch: str) -> None:
+    """Delete the tasks, attempts and late reports of a batch that is over."""
+    for query in ("forget_late", "forget_attempts", "forget_tracking", "forget_tasks"):
+        tx.rows(driver.store.sql[query], {"batch": batch})
 
 
 def set_draining(tx: Tx, driver: TaskDriver, *, is_draining: bool) -> None:

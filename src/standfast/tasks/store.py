@@ -61,6 +61,7 @@ class TaskStore:
 
     def __init__(self, dialect: Dialect) -> None:
         self.sql: Queries = load_queries("standfast.tasks", dialect)
+        self.dialect: Dialect = dialect
         self._is_sqlite = dialect == "sqlite"
 
     def control(self, tx: Tx) -> Control:
@@ -138,7 +139,10 @@ class TaskStore:
     def subjects(self, tx: Tx) -> list[SubjectRow]:
         """Return every subject with its slots and samples."""
         rows = tx.rows(self.sql["subjects"])
-        return [SubjectRow(*row[:5], bool(row[5])) for row in rows]
+        return [
+            SubjectRow(name, slots, samples, clean, adjusted_ms, bool(is_paused))
+            for name, slots, samples, clean, adjusted_ms, is_paused in rows
+        ]
 
     def executors(self, tx: Tx) -> list[ExecutorInfo]:
         """Return every executor that ever asked for work and was not forgotten."""

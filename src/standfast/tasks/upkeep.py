@@ -63,6 +63,8 @@ class Leadership:
     """One process's view of who leads.
 
     * ``is_mine`` is True only after this process wrote its own name with a new term.
+    * ``floor`` is a term that is known from outside (a publication made by an earlier store); a store that
+      never had a leader starts above it, so that a new store can succeed a lost one.
     * ``hold`` fails with StaleTokenError as soon as another term exists; the caller then stops leading.
     """
 
@@ -70,6 +72,7 @@ class Leadership:
         self._driver = driver
         self._name = name
         self._takeover_s = takeover_s
+        self.floor = 0
         self._seen: tuple[int, int] = (-1, -1)
         self._seen_at = 0.0
         self.term = 0
@@ -93,9 +96,9 @@ class Leadership:
         return self.is_mine
 
     def _take(self, tx: Tx, control: Control) -> None:
-        won = tx.rows(
-            self._driver.store.sql["lead"], {"leader": self._name, "term": control.term, "beat": control.beat}
-        )
+        floor = self.floor if control.term == 0 else 0
+        row = {"leader": self._name, "term": control.term, "beat": control.beat, "floor": floor}
+        won = tx.rows(self._driver.store.sql["lead"], row)
         self.term = int(won[0][0]) if won else 0
 
     def hold(self, tx: Tx) -> int:

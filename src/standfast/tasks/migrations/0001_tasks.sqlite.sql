@@ -43,6 +43,11 @@ CREATE TABLE attempt (
   error_code TEXT,
   error TEXT
 ) STRICT;
+-- Batches that are over: nothing is added to them or runs in them again.
+CREATE TABLE closed_batch (
+  batch TEXT PRIMARY KEY,
+  closed_at TEXT NOT NULL
+) STRICT;
 -- Reports that came under a lease that was over: kept, never counted.
 CREATE TABLE late_report (
   token INTEGER NOT NULL REFERENCES attempt (token),

@@ -8,7 +8,8 @@ UPDATE control SET now_ms = :now_ms WHERE now_ms < :now_ms;
 UPDATE control SET is_draining = :is_draining;
 
 -- name: lead
-UPDATE control SET leader = :leader, term = term + 1, beat = beat + 1
+UPDATE control SET leader = :leader, beat = beat + 1,
+  term = CASE WHEN term > :floor THEN term ELSE :floor END + 1
 WHERE term = :term AND beat = :beat RETURNING term;
 
 -- name: beat
@@ -121,3 +122,22 @@ SELECT coalesce(max(token), 0) FROM attempt;
 -- name: named
 SELECT g.id, g.subject, g.state, g.token, g.holder, g.expires_at, g.attempts
 FROM task t JOIN tracking g ON g.id = t.id WHERE t.name = :name;
+
+-- name: close_batch
+INSERT INTO closed_batch (batch, closed_at) VALUES (:batch, :at) ON CONFLICT (batch) DO NOTHING;
+
+-- name: is_closed
+SELECT 1 FROM closed_batch c JOIN task t ON t.batch = c.batch WHERE t.name = :name;
+
+-- name: forget_late
+DELETE FROM late_report WHERE token IN (
+  SELECT a.token FROM attempt a JOIN task t ON t.id = a.task WHERE t.batch = :batch);
+
+-- name: forget_attempts
+DELETE FROM attempt WHERE task IN (SELECT id FROM task WHERE batch = :batch);
+
+-- name: forget_tracking
+DELETE FROM tracking WHERE id IN (SELECT id FROM task WHERE batch = :batch);
+
+-- name: forget_tasks
+DELETE FROM task WHERE batch = :batch;
