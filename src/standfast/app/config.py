@@ -1,0 +1,187 @@
+"""One ``standfast.toml`` as values: read, checked, and refused with file, line and fix before a start."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PrivateAttr, ValidationError
+
+from standfast.app.config_errors import InvalidConfigError, problem_of
+from standfast.app.config_rules import Problem, impossible
+from standfast.app.config_sections import (
+    ApiSettings,
+    EvaluationSettings,
+    ExecutorSettings,
+    InstanceSettings,
+    Many,
+    PublicationSettings,
+    SchedulerSettings,
+    Section,
+    ServiceSettings,
+    StoreSettings,
+    SubjectSettings,
+    TaskSettings,
+)
+from standfast.evaluation.environments.catalogue import Catalogue, load_catalogue
+from standfast.evaluation.model import Subject
+from standfast.kernel.errors import ConfigError
+from standfast.publication.model import PublicationPolicy
+from standfast.tasks.model import TaskPolicy
+
+FILE_NAME = "standfast.toml"
+DATA_NAME = ".standfast"
+
+_LARGEST_FILE_BYTES = 1_000_000
+
+
+class Config(Section):
+    """Everything that an operator may choose; frozen, and whole or not there at all."""
+
+    instance: InstanceSettings = Field(default_factory=InstanceSettings, description="Its name.")
+    store: StoreSettings = Field(default_factory=StoreSettings, description="Where things are kept.")
+    api: ApiSettings = Field(default_factory=ApiSettings, description="Where the HTTP API listens.")
+    scheduler: SchedulerSettings = Field(default_factory=SchedulerSettings, description="Its pace.")
+    tasks: TaskSettings = Field(default_factory=TaskSettings, description="Leases, retries and slots.")
+    executor: ExecutorSettings = Field(default_factory=ExecutorSettings, description="Who runs episodes.")
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="The rounds.")
+    subjects: Many[SubjectSettings] = Field((), description="Who is evaluated.")
+    publication: PublicationSettings = Field(
+        default_factory=PublicationSettings, description="Where weights go."
+    )
+    services: Many[ServiceSettings] = Field((), description="Programs that run beside it.")
+
+    _source: Path = PrivateAttr(default_factory=lambda: Path(FILE_NAME).absolute())
+    _data_dir: Path | None = PrivateAttr(default=None)
+
+    @property
+    def source(self) -> Path:
+        """The file that the settings came from, absolute."""
+        return self._source
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file (the blueprint): relative paths in it count from here."""
+        return self._source.parent
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the instance keeps what it writes; ``.standfast`` beside the file unless told otherwise."""
+        return self._data_dir or self.folder / DATA_NAME
+
+    @property
+    def publications_dir(self) -> Path:
+        """The folder of the file publisher."""
+        return self.data_dir / self.publication.path
+
+    def task_policy(self) -> TaskPolicy:
+        """Return how leases, retries and slots behave."""
+        return TaskPolicy(**self.tasks.model_dump(exclude={"heartbeat_s"}))
+
+    def publication_policy(self) -> PublicationPolicy:
+        """Return when the publication gate opens."""
+        return PublicationPolicy(
+            min_scored_share=self.publication.min_scored_share, max_age_s=self.publication.max_age_s
+        )
+
+    def subject_list(self) -> tuple[Subject, ...]:
+        """Return who is evaluated, by uid."""
+        return tuple(
+            Subject(s.uid, s.hotkey, s.endpoint, s.committed_block)
+            for s in sorted(self.subjects, key=lambda subject: subject.uid)
+        )
+
+    def catalogue(self) -> Catalogue:
+        """Return the environments that may be used; ConfigError for a package that cannot be."""
+        return load_catalogue(self.evaluation.packages)
+
+    def changed(self, *, port: int | None = None, data_dir: Path | None = None) -> Config:
+        """Return the configuration with what a command line overrides; it is checked again."""
+        raw = self.model_dump(exclude_unset=True)
+        if port is not None:
+            raw = {**raw, "api": {**raw.get("api", {}), "port": port}}
+        return build_config(raw, source=self.source, data_dir=data_dir or self._data_dir)
+
+
+def load_config(path: Path, *, data_dir: Path | None = None) -> Config:
+    """Read ``path`` (a file, or a folder with a ``standfast.toml``) and check every setting.
+
+    Raises ConfigError where it is missing, unreadable or no TOML, and InvalidConfigError with everything
+    that is wrong with its settings; environments that the catalogue does not know are refused too.
+    """
+    source = (path / FILE_NAME if path.is_dir() else path).absolute()
+    text = _read(source)
+    config = parse_config(text, source=source, data_dir=data_dir)
+    _need_environments(config, text)
+    return config
+
+
+def parse_config(text: str, *, source: Path | None = None, data_dir: Path | None = None) -> Config:
+    """Return the configuration that ``text`` describes; raise as ``load_config`` does."""
+    source = source or Path(FILE_NAME).absolute()
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{source.name} is not TOML: {error}",
+            fix=f"mend that line of {source}; text needs quotes, true and false are lower case",
+            code="NotToml",
+        ) from None
+    return build_config(raw, source=source, data_dir=data_dir, text=text)
+
+
+def build_config(
+    raw: Mapping[str, Any], *, source: Path, data_dir: Path | None = None, text: str = ""
+) -> Config:
+    """Return the configuration of ``raw`` tables; ``text`` is where lines are looked up."""
+    try:
+        config = Config.model_validate(dict(raw))
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=True)
+        problems = [problem_of(detail, Config) for detail in details]
+        raise InvalidConfigError(source.name, text, problems) from None
+    config._source = source.absolute()
+    config._data_dir = data_dir.absolute() if data_dir else None
+    clashes = list(impossible(config))
+    if clashes:
+        raise InvalidConfigError(source.name, text, clashes)
+    return config
+
+
+def _read(source: Path) -> str:
+    try:
+        if source.stat().st_size > _LARGEST_FILE_BYTES:
+            raise ConfigError(f"{source} is larger than any configuration", fix="check the path")
+        return source.read_text("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no {source}",
+            fix="name a folder that has a standfast.toml, or make one: standfast init",
+            code="ConfigMissing",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(
+            f"{source} cannot be read", why=why or str(error), fix=f"ls -l {source}", code="ConfigUnreadable"
+        ) from None
+
+
+def _need_environments(config: Config, text: str) -> None:
+    catalogue = config.catalogue()
+    problems = []
+    for index, wanted in enumerate(config.evaluation.environments):
+        path = ("evaluation", "environments", index)
+        try:
+            variants = catalogue.get(wanted.id).variants
+        except ConfigError as error:
+            problems.append(Problem(error.code, (*path, "id"), error.what, error.fix))
+            continue
+        if wanted.pool > variants:
+            what = f"environment {wanted.id!r}: pool = {wanted.pool}, but it has {variants} variants"
+            problems.append(
+                Problem("ImpossibleCombination", (*path, "pool"), what, f"set pool to at most {variants}")
+            )
+    if problems:
+        raise InvalidConfigError(config.source.name, text, problems)
