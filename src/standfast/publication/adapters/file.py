@@ -53,6 +53,7 @@ _INCOMING: Final = ".incoming.tmp"
 _LATEST_INCOMING: Final = ".latest.tmp"
 _NUMBERED = re.compile(r"\d+\.json")
 _LOCK_POLL_S: Final = 0.02
+_MOST_LOCK_WAIT_S: Final = 600.0
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NOT_ALLOWED: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK})
@@ -100,10 +101,13 @@ class Disk:
         """Return the bytes of the plain file ``path``; EINVAL or EFBIG if it is none or too large."""
         # Non-blocking: opening a FIFO that was put there must not hang.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as source:
+        try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise OSError(errno.EINVAL, "not a plain file")
-            data = source.read(MAX_DOCUMENT_BYTES + 1)
+            with os.fdopen(handle, "rb", closefd=False) as source:
+                data = source.read(MAX_DOCUMENT_BYTES + 1)
+        finally:
+            os.close(handle)
         if len(data) > MAX_DOCUMENT_BYTES:
             raise OSError(errno.EFBIG, "larger than a publication")
         return data
@@ -154,6 +158,8 @@ class FilePublisher:
     """
 
     def __init__(self, directory: Path, *, lock_wait_s: float = 5.0, disk: Disk | None = None) -> None:
+        if not 0 <= lock_wait_s <= _MOST_LOCK_WAIT_S:  # Waiting for NaN or infinity never ends.
+            raise ConfigError(f"lock_wait_s must be from 0 to {_MOST_LOCK_WAIT_S:.0f}, not {lock_wait_s}")
         self._directory = directory
         self._lock_wait_s = lock_wait_s
         self._disk = disk or Disk()
