@@ -26,9 +26,7 @@ from standfast.app.config_sections import (
     TaskSettings,
 )
 from standfast.evaluation.environments.catalogue import Catalogue, load_catalogue
-from standfast.evaluation.model import Subject
 from standfast.kernel.errors import ConfigError
-from standfast.publication.model import PublicationPolicy
 from standfast.tasks.model import TaskPolicy
 
 FILE_NAME = "standfast.toml"
@@ -71,27 +69,9 @@ class Config(Section):
         """Where the instance keeps what it writes; ``.standfast`` beside the file unless told otherwise."""
         return self._data_dir or self.folder / DATA_NAME
 
-    @property
-    def publications_dir(self) -> Path:
-        """The folder of the file publisher."""
-        return self.data_dir / self.publication.path
-
     def task_policy(self) -> TaskPolicy:
         """Return how leases, retries and slots behave."""
         return TaskPolicy(**self.tasks.model_dump(exclude={"heartbeat_s"}))
-
-    def publication_policy(self) -> PublicationPolicy:
-        """Return when the publication gate opens."""
-        return PublicationPolicy(
-            min_scored_share=self.publication.min_scored_share, max_age_s=self.publication.max_age_s
-        )
-
-    def subject_list(self) -> tuple[Subject, ...]:
-        """Return who is evaluated, by uid."""
-        return tuple(
-            Subject(s.uid, s.hotkey, s.endpoint, s.committed_block)
-            for s in sorted(self.subjects, key=lambda subject: subject.uid)
-        )
 
     def catalogue(self) -> Catalogue:
         """Return the environments that may be used; ConfigError for a package that cannot be."""
