@@ -247,6 +247,11 @@ class TaskDriver:
             current.row, current.token, state.value, self.draw_order(), not_before_ms, expires_at_ms, attempts
         )
 
+    def attempt_counts(self, tx: Tx, batch: str) -> list[tuple[str, str, int]]:
+        """Return how the attempts of a batch ended: (state, error code, number)."""
+        rows = tx.rows(self.store.sql["attempt_counts"], {"batch": batch})
+        return [(AttemptState(state).name.lower(), code, int(number)) for state, code, number in rows]
+
     def wall_iso(self) -> str:
         """Return the wall-clock instant, for people."""
         return iso(self._clock.wall())

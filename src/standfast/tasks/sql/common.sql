@@ -65,8 +65,12 @@ FROM task t JOIN tracking g ON g.id = t.id JOIN attempt a ON a.token = g.token A
 WHERE t.batch = :batch AND g.state = 2 GROUP BY t.subject, t.lane, a.outcome_class;
 
 -- name: attempt_counts
-SELECT state, coalesce(error_code, ''), count(*) FROM attempt
-WHERE token > :after GROUP BY state, coalesce(error_code, '');
+WITH RECURSIVE chain AS (
+  SELECT a.token, a.previous, a.state, a.error_code FROM task t JOIN tracking g ON g.id = t.id
+  JOIN attempt a ON a.token = g.token WHERE t.batch = :batch
+  UNION ALL SELECT a.token, a.previous, a.state, a.error_code FROM attempt a JOIN chain c ON a.token = c.previous
+)
+SELECT state, coalesce(error_code, ''), count(*) FROM chain GROUP BY state, coalesce(error_code, '') ORDER BY 1, 2;
 
 -- name: task
 SELECT t.name, t.batch, t.subject, t.lane, t.key, t.spec, t.created_at, g.state, g.token, g.holder, g.attempts
