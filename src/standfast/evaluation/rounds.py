@@ -7,6 +7,7 @@ is checked by the statement that changes it, so a round ends once.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from standfast.evaluation.plan import (
     planned,
     tasks_of,
 )
+from standfast.evaluation.sampling import MAX_POOL_SHARE, rotate
 from standfast.evaluation.seeds import commitment_of
 from standfast.facts.database import Queries, Tx, load_queries
 from standfast.facts.store import FactStore
@@ -125,7 +127,15 @@ class Rounds:
         return tuple(chosen)
 
     def _rotated(self, current: list[int], choice: EnvironmentChoice) -> list[int]:
-        raise NotImplementedError
+        # A pool too small to rotate (rule 2 of sampling) still has to give a whole list once.
+        count = choice.rotate if current else 0
+        pool = [(0, max(choice.pool, math.ceil((choice.episodes + count) / MAX_POOL_SHARE)))]
+        rotation = rotate(current, pool, size=choice.episodes, count=count, below=self._below)
+        return list(rotation.items)
+
+    def _below(self, limit: int) -> int:
+        # 16 bytes over a small range: the bias is below 2**-100.
+        return int.from_bytes(self._entropy.token_bytes(16), "big") % limit
 
     def _unit(self) -> float:
         # In (0, 1): the logarithm of 0 is not a number that anyone can be sorted by.
