@@ -74,10 +74,10 @@ class ClientLimits:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the server answered: the status and its JSON."""
+    """What the server answered: the status and its JSON, which in this API is always an object."""
 
     status: int
-    body: Any
+    body: dict[str, Any]
 
 
 class ApiClient:
@@ -111,15 +111,17 @@ class ApiClient:
 
     async def get(
         self, path: str, query: Mapping[str, str] | None = None, *, total_s: float | None = None
-    ) -> Any:
+    ) -> dict[str, Any]:
         """Return what is at ``path`` below the API's prefix."""
         return (await self.call("GET", path, query=query, total_s=total_s)).body
 
-    async def post(self, path: str, body: Mapping[str, Any], *, total_s: float | None = None) -> Any:
+    async def post(
+        self, path: str, body: Mapping[str, Any], *, total_s: float | None = None
+    ) -> dict[str, Any]:
         """Send ``body`` to ``path`` and return the answer."""
         return (await self.call("POST", path, body=body, total_s=total_s)).body
 
-    async def delete(self, path: str) -> Any:
+    async def delete(self, path: str) -> dict[str, Any]:
         """Remove what ``path`` names and return the answer."""
         return (await self.call("DELETE", path)).body
 
@@ -127,7 +129,7 @@ class ApiClient:
         """Hand in a batch of results and return one answer per item, in their order."""
         body = {"executor": executor, "results": results}
         reply = await self.call("POST", "/tasks/submit", body=body, accept=frozenset({422}))
-        items = reply.body.get("items") if isinstance(reply.body, dict) else None
+        items = reply.body.get("items")
         if reply.status == 422 and items is None:
             raise error_of(reply, self.url)
         return _checked_items(items, len(results), self.url)
@@ -226,19 +228,22 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _parsed(text: bytes, status: int, url: str) -> Any:
+def _parsed(text: bytes, status: int, url: str) -> dict[str, Any]:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        if status >= 500:
-            raise ServerFailedError(
-                f"{url} answered {status}", why="something before the API failed", fix=_START_FIX
-            ) from error
-        if status in (401, 403):
-            raise AuthError(f"{url} answered {status}", fix="give a valid token (--token-file)") from error
-        raise UnexpectedReplyError(
-            f"{url} does not speak this API", why=f"its reply ({status}) is not JSON", fix=_START_FIX
-        ) from error
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        body = None
+    if isinstance(body, dict):
+        return body
+    if status >= 500:
+        raise ServerFailedError(
+            f"{url} answered {status}", why="something before the API failed", fix=_START_FIX
+        )
+    if status in (401, 403):
+        raise AuthError(f"{url} answered {status}", fix="give a valid token (--token-file)")
+    raise UnexpectedReplyError(
+        f"{url} does not speak this API", why=f"its reply ({status}) is no JSON object", fix=_START_FIX
+    )
 
 
 #: Errors that keep their class on the way; anything else is told by its status.
@@ -260,7 +265,7 @@ _BY_STATUS: Mapping[int, type[StandfastError]] = {
 
 def error_of(reply: Reply, url: str) -> StandfastError:
     """Return the typed error for a reply of 400 or more; exit codes survive the way over HTTP."""
-    told = reply.body.get("error") if isinstance(reply.body, dict) else None
+    told = reply.body.get("error")
     if not isinstance(told, dict) or not isinstance(told.get("code"), str):
         other = ServerFailedError if reply.status >= 500 else UnexpectedReplyError
         return other(f"{url} answered {reply.status}", why="it gave no reason that is ours", fix=_START_FIX)
