@@ -57,22 +57,21 @@ def verify(facts: Iterable[Fact | Broken], *, head_seq: int, head: str) -> Intac
     """
     expected_seq, previous = 1, GENESIS
     for fact in facts:
+        if fact.seq != expected_seq:
+            return _misplaced(fact.seq, expected_seq)
         if isinstance(fact, Broken):
             return fact
-        broken = _broken_link(fact, expected_seq, previous)
-        if broken:
-            return Broken(min(fact.seq, expected_seq), broken)
+        if fact.previous != previous:
+            return Broken(fact.seq, "it does not name the hash of the row before it")
+        if fact.hash != fact_hash(fact.seq, fact.at, fact.kind, fact.subject, (fact.body, fact.previous)):
+            return Broken(fact.seq, "its content does not have its hash")
         expected_seq, previous = fact.seq + 1, fact.hash
     if (expected_seq - 1, previous) != (head_seq, head):
         return Broken(expected_seq, f"the chain ends at {expected_seq - 1}, its recorded head is {head_seq}")
     return Intact(expected_seq - 1, previous)
 
 
-def _broken_link(fact: Fact, expected_seq: int, previous: str) -> str:
-    if fact.seq != expected_seq:
-        return f"row {expected_seq} is missing (the next one is {fact.seq})"
-    if fact.previous != previous:
-        return "it does not name the hash of the row before it"
-    if fact.hash != fact_hash(fact.seq, fact.at, fact.kind, fact.subject, (fact.body, fact.previous)):
-        return "its content does not have its hash"
-    return ""
+def _misplaced(seq: int, expected_seq: int) -> Broken:
+    if seq < expected_seq:
+        return Broken(seq, "it stands before the first row")
+    return Broken(expected_seq, f"row {expected_seq} is missing (the next one is {seq})")

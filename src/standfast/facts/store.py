@@ -13,6 +13,7 @@ from standfast.kernel.canonical import canonical_json
 from standfast.kernel.clock import Clock, iso
 
 _PAGE = 1_000
+_BEFORE_ALL = -(2**63)  # A row that was slipped in before the first one is looked at too.
 
 
 class FactStore:
@@ -27,7 +28,9 @@ class FactStore:
         self._clock = clock
 
     def append(self, tx: Tx, kind: str, subject: str, body: Mapping[str, Any]) -> Fact:
-        """Append one fact and return it."""
+        """Append one fact and return it; ValueError or TypeError for a body that is not JSON."""
+        # As it will be read back: a key that is a number is a word in JSON, and sorts as one.
+        body = json.loads(canonical_json(body))
         seq, previous = self._head(tx, "head_for_update")
         at = iso(self._clock.wall())
         seq += 1
@@ -62,7 +65,7 @@ class FactStore:
         return (int(rows[0][0]), rows[0][1]) if rows else (0, GENESIS)
 
     def _all(self, tx: Tx) -> Iterator[Fact | Broken]:
-        after = 0
+        after = _BEFORE_ALL
         # Each page starts after the last one's last number, so the walk ends at the last row.
         while rows := tx.rows(self._sql["page"], {"after": after, "limit": _PAGE, "kind": ""}):
             yield from (_fact(row) for row in rows)
@@ -73,6 +76,9 @@ def _fact(row: tuple[Any, ...]) -> Fact | Broken:
     seq, at, kind, subject, body, previous, row_hash = row
     try:
         parsed = json.loads(body)
-    except ValueError:
+        is_canonical = canonical_json(parsed) == body
+    except (ValueError, RecursionError):
         return Broken(int(seq), "its body is not JSON")
+    if not is_canonical:
+        return Broken(int(seq), "its body is not written as facts are")
     return Fact(int(seq), at, kind, subject, parsed, previous, row_hash)

@@ -52,3 +52,35 @@ def full(name: str, detail: str) -> StoreUnavailableError:
 def away(name: str, detail: str, fix: str) -> StoreUnavailableError:
     """Say that the store does not answer now."""
     return StoreUnavailableError(f"the store {name} does not answer", why=detail, fix=fix, code="StoreAway")
+
+
+def exhausted(name: str) -> StoreUnavailableError:
+    """Every connection is in use, and none came free in time."""
+    return StoreUnavailableError(
+        f"the store {name} does not answer",
+        why="all of our connections are in use, and none came free in time",
+        fix="look for long transactions (pg_stat_activity), or raise [store] connections",
+        code="StoreBusy",
+    )
+
+
+def refused_us(name: str, detail: str) -> StoreError:
+    """Say that the server answers, but not to us."""
+    return StoreError(
+        f"the store {name} refused us", why=detail, fix="correct [store] url", code="StoreRefusedUs"
+    )
+
+
+def cannot_open(name: str, detail: str) -> StoreError:
+    """Say that there is nothing at the path that could be opened or made."""
+    return StoreError(
+        f"the store {name} cannot be opened",
+        why=detail,
+        fix="check the path and its permissions",
+        code="StoreCannotOpen",
+    )
+
+
+def refused(detail: str) -> StatementError:
+    """Say that the database would not have these values."""
+    return StatementError("the store refused a statement", why=detail, fix="this item cannot be stored")

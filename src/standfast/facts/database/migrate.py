@@ -22,6 +22,11 @@ _LEDGER = """CREATE TABLE IF NOT EXISTS schema_migration (
   component TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, applied_at TEXT NOT NULL,
   PRIMARY KEY (component, number))"""
 
+_HAS_LEDGER: Mapping[Dialect, str] = {
+    "sqlite": "SELECT 1 FROM sqlite_schema WHERE name = 'schema_migration'",
+    "postgres": "SELECT 1 WHERE to_regclass('schema_migration') IS NOT NULL",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Migrations:
@@ -77,7 +82,8 @@ def migrate(database: Database, components: Sequence[Migrations], clock: Clock) 
 
 def schema_findings(tx: Tx, components: Sequence[Migrations]) -> str:
     """Return an empty string when the store has exactly the schema of this code, else what differs."""
-    applied = _applied(tx)
+    has_ledger = tx.rows(_HAS_LEDGER[tx.dialect])
+    applied = _applied(tx) if has_ledger else {}
     for component in components:
         have, want = applied.get(component.component, 0), len(component.steps)
         if have != want:

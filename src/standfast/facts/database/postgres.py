@@ -1,7 +1,7 @@
-"""PostgreSQL through psycopg 3, with a small pool and a limit on everything that could wait.
+"""PostgreSQL through psycopg 3, with a few connections and a limit on everything that could wait.
 
-Every call ends: connecting, waiting for a free connection, one statement, a lock and an idle
-transaction each have a timeout, because a store that hangs must become a typed error.
+Every call ends: connecting, waiting for a free connection, one statement, a lock, an idle transaction and
+any exchange with the server each have a limit, because a store that hangs must become a typed error.
 """
 
 from __future__ import annotations
@@ -15,24 +15,28 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import psycopg
-import psycopg_pool
 from psycopg import errors as pg
 
 from standfast.facts.database import errors
+from standfast.facts.database.connections import Connections, NoFreeConnectionError
 from standfast.facts.database.ports import Row, Tx
-from standfast.kernel.errors import StandfastError, StoreError
+from standfast.kernel.errors import StandfastError
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresLimits:
-    """How long anything may take, in seconds, and how many connections there are."""
+    """How long anything may take, in seconds, and how many connections there are.
+
+    ``answer_s`` is longer than ``statement_s``, so that a server that works gets to say which limit it was.
+    """
 
     connections: int = 8
     connect_s: int = 2
     checkout_s: float = 5.0
     statement_s: float = 15.0
+    answer_s: float = 18.0
 
 
 class PostgresTx:
@@ -83,31 +87,19 @@ class PostgresDatabase:
     dialect: Literal["postgres"] = "postgres"
 
     def __init__(self, url: str, limits: PostgresLimits | None = None) -> None:
-        self._limits = limits or PostgresLimits()
+        limits = limits or PostgresLimits()
         self.name = without_secret(url)
+        timeout_ms = int(limits.statement_s * 1000)
         options = (
-            f"-c statement_timeout={int(self._limits.statement_s * 1000)}"
-            f" -c lock_timeout={int(self._limits.statement_s * 1000)}"
+            f"-c statement_timeout={timeout_ms} -c lock_timeout={timeout_ms}"
             " -c idle_in_transaction_session_timeout=30000 -c synchronous_commit=on"
         )
-        self._pool = psycopg_pool.ConnectionPool(
-            url,
-            min_size=1,
-            max_size=self._limits.connections,
-            timeout=self._limits.checkout_s,
-            kwargs={"connect_timeout": self._limits.connect_s, "options": options, "autocommit": True},
-            check=psycopg_pool.ConnectionPool.check_connection,
-            open=False,
-            # A server that is away is asked again and again, not given up after minutes.
-            reconnect_timeout=5.0,
-        )
-        try:
-            # The pool hides why it cannot connect; one plain connection says it.
-            psycopg.connect(url, connect_timeout=self._limits.connect_s).close()
-        except psycopg.Error as error:
-            raise translate(error, self.name) from error
-        self._pool.open()
-        self._threads = ThreadPoolExecutor(self._limits.connections, thread_name_prefix="store")
+        self._connections = Connections(
+            url, count=limits.connections, checkout_s=limits.checkout_s, limit_s=limits.answer_s,
+            connect_timeout=limits.connect_s, options=options, autocommit=True,
+        )  # fmt: skip
+        self.read_now(lambda tx: tx.rows("SELECT 1"))  # What keeps us out is said now.
+        self._threads = ThreadPoolExecutor(limits.connections, thread_name_prefix="store")
 
     def write_now(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` in a READ COMMITTED transaction."""
@@ -124,9 +116,11 @@ class PostgresDatabase:
 
     def _transact(self, work: Callable[[Tx], T]) -> T:
         try:
-            with self._pool.connection() as connection, connection.transaction():
+            with self._connections.one() as connection, connection.transaction():
                 return work(PostgresTx(connection, self.name))
-        except (psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed) as error:
+        except NoFreeConnectionError:
+            raise errors.exhausted(self.name) from None
+        except psycopg.Error as error:
             raise translate(error, self.name) from error
 
     async def write(self, work: Callable[[Tx], T]) -> T:
@@ -140,7 +134,7 @@ class PostgresDatabase:
     def close(self) -> None:
         """Finish what is running and close every connection."""
         self._threads.shutdown(wait=True)
-        self._pool.close()
+        self._connections.close()
 
 
 def without_secret(url: str) -> str:
@@ -151,61 +145,60 @@ def without_secret(url: str) -> str:
     return f"postgresql://{host}{port}{parts.path}"
 
 
-def translate(error: Exception, name: str) -> StandfastError:
-    """Return the typed error for what PostgreSQL, or the pool, said about the store ``name``.
+def translate(error: psycopg.Error, name: str) -> StandfastError:
+    """Return the typed error for what PostgreSQL said about the store ``name``.
 
-    The message of a failed connection may repeat the address that was given, so only its class and
-    SQLSTATE are passed on where no server answered.
+    The message of a failed connection may repeat the address that was given, so only its class and the
+    words that are known here are passed on where no server answered.
     """
-    if isinstance(error, psycopg_pool.PoolTimeout):
-        return errors.away(
-            name, "no connection became free in time", "raise store.connections, or look for long queries"
-        )
     if isinstance(error, pg.InsufficientPrivilege | pg.ReadOnlySqlTransaction):
         return errors.read_only(name, _first_line(error))
     if isinstance(error, pg.DiskFull):
         return errors.full(name, _first_line(error))
     if isinstance(error, pg.DataCorrupted | pg.IndexCorrupted):
         return errors.damaged(name, _first_line(error))
-    if isinstance(error, pg.InvalidPassword | pg.InvalidAuthorizationSpecification | pg.InvalidCatalogName):
-        return StoreError(
-            f"the store {name} refused us",
-            why=_first_line(error),
-            fix="correct [store] url",
-            code="StoreRefusedUs",
-        )
     if isinstance(
         error, pg.QueryCanceled | pg.LockNotAvailable | pg.DeadlockDetected | pg.SerializationFailure
     ):
         return errors.away(name, _first_line(error), "look for long transactions: pg_stat_activity")
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg_pool.PoolClosed):
-        return errors.away(
-            name, _connection_detail(error), "start the database server, then nothing else is needed"
-        )
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return _unreachable(error, name)
     if not isinstance(error, psycopg.DataError | psycopg.IntegrityError | pg.RaiseException):
         raise error  # A statement that cannot run at all is our bug, not the item's.
-    return errors.StatementError(
-        "the store refused a statement", why=_first_line(error), fix="this item cannot be stored"
-    )
+    return errors.refused(_first_line(error))
+
+
+_REFUSALS = ("password authentication failed", "no pg_hba.conf entry", "does not exist", "is not permitted")
+_FULL_HOUSE = ("too many clients", "connection slots are reserved", "too many connections")
+_ABSENCES = (
+    "Connection refused",
+    "No such file or directory",
+    "timeout expired",
+    "starting up",
+    "shutting down",
+    "in recovery mode",
+    "terminating connection",
+    "closed the connection",
+    "the store was closed",
+    "could not translate host name",
+)
+
+
+def _unreachable(error: psycopg.Error, name: str) -> StandfastError:
+    """Say why there is no connection; a failed attempt to connect has no SQLSTATE, only a text."""
+    text = str(error)
+    if known := _first_of(_REFUSALS, text):
+        return errors.refused_us(name, known)
+    if known := _first_of(_FULL_HOUSE, text):
+        return errors.away(name, known, "lower [store] connections, or raise the server's max_connections")
+    detail = _first_of(_ABSENCES, text) or type(error).__name__
+    return errors.away(name, detail, "start the database server, then nothing else is needed")
+
+
+def _first_of(known: Sequence[str], text: str) -> str:
+    return next((words for words in known if words in text), "")
 
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
     return text.splitlines()[0][:300] if text else type(error).__name__
-
-
-def _connection_detail(error: Exception) -> str:
-    text = str(error)
-    for known in (
-        "Connection refused",
-        "No such file or directory",
-        "timeout expired",
-        "starting up",
-        "shutting down",
-        "terminating connection",
-        "closed the connection",
-        "too many clients",
-    ):
-        if known in text:
-            return known
-    return type(error).__name__

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -22,7 +23,7 @@ import apsw
 
 from standfast.facts.database import errors
 from standfast.facts.database.ports import Row, Tx
-from standfast.kernel.errors import StandfastError, StoreError
+from standfast.kernel.errors import StandfastError
 
 T = TypeVar("T")
 _BUSY_MS = 5_000
@@ -81,50 +82,37 @@ class SqliteDatabase:
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         self.name = str(path)
         self._is_memory = self.name == ":memory:"
-        self._read_only = read_only
         self._lock_fd = -1
         self._write_lock = threading.Lock()
-        self._readers = threading.local()
-        self._all_readers: list[apsw.Connection] = []
-        if not self._is_memory and not read_only:
-            self._lock_fd = _take_writer_lock(Path(self.name))
-        try:
+        self._idle_readers: list[apsw.Connection] = []
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._release_lock)
+            if not self._is_memory and not read_only:
+                self._lock_fd = _take_writer_lock(Path(self.name))
             self._writer = self._open(read_only=read_only)
+            undo.callback(self._writer.close)
             if not self._is_memory:
-                self._check_soundness()
-        except BaseException:
-            self._release_lock()
-            raise
+                _check_soundness(self._writer, self.name)
+            undo.pop_all()
         self._write_pool = ThreadPoolExecutor(1, thread_name_prefix="store-write")
         self._read_pool = ThreadPoolExecutor(2, thread_name_prefix="store-read")
 
     def _open(self, *, read_only: bool) -> apsw.Connection:
-        if read_only:
-            flags = apsw.SQLITE_OPEN_READONLY
-        else:
-            flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-        try:
-            connection = apsw.Connection(self.name, flags=flags)
-            connection.set_busy_timeout(_BUSY_MS)
-            connection.execute("PRAGMA foreign_keys = ON")
-            if not read_only:
-                connection.execute("PRAGMA journal_mode = WAL").fetchall()
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute("PRAGMA cache_size = -65536")
-                # A file that cannot be written must say so now, not at the first result.
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute("ROLLBACK")
-            return connection
-        except apsw.Error as error:
-            raise translate(error, self.name) from error
-
-    def _check_soundness(self) -> None:
-        try:
-            rows = self._writer.execute("PRAGMA quick_check(3)").fetchall()
-        except apsw.Error as error:
-            raise translate(error, self.name) from error
-        if rows != [("ok",)]:
-            raise errors.damaged(self.name, "; ".join(str(row[0]) for row in rows)[:500])
+        access = apsw.SQLITE_OPEN_READONLY
+        if not read_only:
+            access = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        with contextlib.ExitStack() as undo:
+            try:
+                connection = apsw.Connection(self.name, flags=access)
+                undo.callback(connection.close)
+                connection.set_busy_timeout(_BUSY_MS)
+                connection.execute("PRAGMA foreign_keys = ON")
+                if not read_only:
+                    _make_durable(connection)
+            except apsw.Error as error:
+                raise translate(error, self.name) from error
+            undo.pop_all()
+        return connection
 
     def write_now(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` in a writing transaction; commits are fsynced."""
@@ -136,12 +124,12 @@ class SqliteDatabase:
         if self._is_memory:
             with self._write_lock:
                 return self._transact(self._writer, "BEGIN", work)
-        connection = getattr(self._readers, "connection", None)
-        if connection is None:
-            connection = self._open(read_only=True)
-            self._readers.connection = connection
-            self._all_readers.append(connection)
-        return self._transact(connection, "BEGIN", work)
+        # As many connections as there ever were reads at once; a thread that ends leaves none behind.
+        connection = self._idle_readers.pop() if self._idle_readers else self._open(read_only=True)
+        try:
+            return self._transact(connection, "BEGIN", work)
+        finally:
+            self._idle_readers.append(connection)
 
     def _transact(self, connection: apsw.Connection, begin: str, work: Callable[[Tx], T]) -> T:
         tx = SqliteTx(connection, self.name)
@@ -169,8 +157,8 @@ class SqliteDatabase:
         """Finish what is queued, checkpoint, and let the file go."""
         self._write_pool.shutdown(wait=True)
         self._read_pool.shutdown(wait=True)
-        for reader in self._all_readers:
-            reader.close()
+        while self._idle_readers:
+            self._idle_readers.pop().close()
         with contextlib.suppress(apsw.Error):
             self._writer.close()
         self._release_lock()
@@ -181,13 +169,31 @@ class SqliteDatabase:
             self._lock_fd = -1
 
 
+def _make_durable(connection: apsw.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA cache_size = -65536")
+    # A file that cannot be written must say so now, not at the first result.
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("ROLLBACK")
+
+
+def _check_soundness(connection: apsw.Connection, name: str) -> None:
+    try:
+        rows = connection.execute("PRAGMA quick_check(3)").fetchall()
+    except apsw.Error as error:
+        raise translate(error, name) from error
+    if rows != [("ok",)]:
+        raise errors.damaged(name, "; ".join(str(row[0]) for row in rows)[:500])
+
+
 def _take_writer_lock(path: Path) -> int:
     """Return a descriptor that holds the store's writer lock; the kernel drops it when we die."""
     lock = path.with_name(path.name + ".lock")
     try:
         fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise errors.read_only(str(path), f"{lock.name}: {error.strerror}") from error
+        raise _cannot_lock(error, str(path)) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -200,26 +206,36 @@ def _take_writer_lock(path: Path) -> int:
     return fd
 
 
+def _cannot_lock(error: OSError, name: str) -> StandfastError:
+    detail = f"{error.strerror}: {name}.lock"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return errors.read_only(name, detail)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return errors.full(name, detail)
+    return errors.cannot_open(name, detail)
+
+
+_MEANINGS: tuple[tuple[tuple[type[apsw.Error], ...], Callable[[str, str], StandfastError]], ...] = (
+    ((apsw.ConstraintError, apsw.TooBigError, apsw.MismatchError), lambda _, why: errors.refused(why)),
+    ((apsw.FullError,), errors.full),
+    ((apsw.CorruptError, apsw.NotADBError, apsw.FormatError), errors.damaged),
+    ((apsw.ReadOnlyError, apsw.PermissionsError, apsw.AuthError), errors.read_only),
+    ((apsw.CantOpenError,), errors.cannot_open),
+)
+
+
 def translate(error: apsw.Error, name: str) -> StandfastError:
     """Return the typed error for what SQLite said about the store ``name``."""
     detail = str(error)
-    if isinstance(error, apsw.FullError):
-        return errors.full(name, detail)
-    if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError):
-        return errors.damaged(name, detail)
-    if isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError | apsw.AuthError):
-        return errors.read_only(name, detail)
+    for kinds, meaning in _MEANINGS:
+        if isinstance(error, kinds):
+            return meaning(name, detail)
+    if isinstance(error, apsw.IOError):
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
+            return errors.full(name, detail)
+        return errors.away(name, detail, "look at the disk: dmesg | tail, df -h")
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return errors.away(name, detail, "find the process that holds it: fuser " + name)
-    if isinstance(error, apsw.IOError):
-        return errors.away(name, detail, "look at the disk: dmesg | tail, df -h")
-    if isinstance(error, apsw.CantOpenError):
-        return StoreError(
-            f"the store {name} cannot be opened",
-            why=detail,
-            fix="check the path and its permissions",
-            code="StoreCannotOpen",
-        )
-    return errors.StatementError(
-        "the store refused a statement", why=detail, fix="this item cannot be stored"
-    )
+    if isinstance(error, apsw.ConnectionClosedError):
+        return errors.away(name, "it was closed", "nothing: this process is stopping")
+    raise error  # A statement that cannot run at all is our bug, not the item's.
