@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from standfast.app.config_sections import EnvironmentSettings, ServiceSettings
+from standfast.evaluation.sampling import MAX_POOL_SHARE
 
 if TYPE_CHECKING:
     from standfast.app.config import Config
@@ -186,12 +188,13 @@ def _environment(index: int, environment: EnvironmentSettings) -> Iterator[Probl
             f"episodes = {environment.episodes} has",
             f"set rotate to at most {environment.episodes}",
         )
-    if environment.pool < environment.episodes + environment.rotate:
+    least = math.ceil((environment.episodes + environment.rotate) / MAX_POOL_SHARE)
+    if environment.pool < least:
         yield _clash(
             (*path, "pool"),
-            f"{label}: pool = {environment.pool} has no room for episodes = {environment.episodes} "
-            f"and rotate = {environment.rotate} fresh ones",
-            f"set pool to at least {environment.episodes + environment.rotate}",
+            f"{label}: pool = {environment.pool} is too small a choice for episodes = {environment.episodes} "
+            f"and rotate = {environment.rotate} fresh ones (a sample takes at most {MAX_POOL_SHARE:.0%})",
+            f"set pool to at least {least}",
         )
 
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from standfast.app.config import DATA_NAME, FILE_NAME
-from standfast.app.processes import is_same
 from standfast.app.stores import make_folder
 from standfast.app.tokens import read_token
 from standfast.kernel.errors import ConfigError, ConflictError, StoreUnavailableError, TransientError
+from standfast.services.adapters.procfs import is_alive
 from standfast.services.model import Identity
 
 RUN_NAME = "run.json"
@@ -65,7 +65,7 @@ class Run:
     @property
     def is_alive(self) -> bool:
         """Whether the process that wrote it still lives."""
-        return is_same(self.process)
+        return is_alive(self.process)
 
 
 @dataclass(frozen=True, slots=True)

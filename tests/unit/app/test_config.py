@@ -151,8 +151,8 @@ def test_k11_every_bound_is_enforced(path: str) -> None:
             ("rotate = 3", "episodes = 2"),
         ),
         (
-            "[[evaluation.environments]]\nid = 'a'\nepisodes = 9\nrotate = 2\npool = 10\n",
-            ("pool = 10", "episodes = 9", "rotate = 2"),
+            "[[evaluation.environments]]\nid = 'a'\nepisodes = 9\nrotate = 2\npool = 13\n",
+            ("pool = 13", "episodes = 9", "rotate = 2"),
         ),
         (
             "[api]\nhost = '0.0.0.0'\nrequire_tokens = false\n",
