@@ -172,7 +172,7 @@ def test_k5_open_tasks_at_the_deadline(tmp_path: Path, policy: str) -> None:
         assert not (tmp_path / ".standfast/publications/latest.json").exists()
     else:
         assert (row.state.value, row.code) == ("published", "Partial")
-        assert row.result is not None and row.result["missing"] == ["2"]
+        assert (row.result or {})["missing"] == ["2"]
     run(network.tick(30.0))
     assert all(lease.batch != "round-000001" for lease in network.claim(count=100))
 
@@ -182,7 +182,7 @@ def test_k5_a_failed_round_never_becomes_complete_and_leaves_the_last_publicatio
     run(network.play(by_uid({"0"}), until=lambda: network.states().get(1) == "published"))
     latest = (tmp_path / ".standfast/publications/latest.json").read_bytes()
     leases: list[Lease] = []
-    run(network.play(lambda lease: leases.append(lease), until=lambda: network.states().get(2) == "failed"))
+    run(network.play(leases.append, until=lambda: network.states().get(2) == "failed"))
     assert leases, "the second round handed out work that nobody finished"
     assert {a.answer for a in network.submit([won(lease) for lease in leases[:4]])} <= {
         Answer.EXPIRED,
@@ -196,7 +196,7 @@ def test_k5_a_failed_round_never_becomes_complete_and_leaves_the_last_publicatio
 
 
 def test_k5_a_second_scheduler_cannot_make_the_first_publish(tmp_path: Path) -> None:
-    """Two schedulers on one store: the first is silent, the second takes over, the first finds out and stops."""
+    """The first is silent, the second takes over, the first finds out and stops."""
     network = Network(tmp_path, toml())
     run(network.tick())
     second = Network(tmp_path, toml(), seed=2, database=network.database)
@@ -282,7 +282,8 @@ def test_k1_sampling_lists_rotate_between_rounds(tmp_path: Path) -> None:
     run(network.play(by_uid({"0"}), until=lambda: network.states().get(2) == "published"))
     second, first = [row.plan.environments[0].variants for row in network.rounds()[-2:]]
     assert len(first) == len(second) == 4
-    assert first[2:] == second[:2] and set(second[2:]).isdisjoint(first)
+    assert first[2:] == second[:2]
+    assert set(second[2:]).isdisjoint(first)
 
 
 def test_a_lost_store_is_succeeded_by_a_new_one(tmp_path: Path) -> None:
