@@ -1,0 +1,1 @@
+"""Processes, logs, probes and /proc: everything that services do outside their rules."""

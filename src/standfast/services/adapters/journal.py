@@ -1,0 +1,93 @@
+"""One file per service that everything it prints is appended to, never a pipe: our death blocks nobody.
+
+1. At a start, a file beyond the limit moves aside to ``NAME.log.1``; one older generation is kept.
+2. A service that floods its log while it runs cannot be made to open another file. Its file is open in
+   append mode, so it may be emptied under it: the last part is kept as ``NAME.log.1``, the rest is
+   dropped and counted.
+3. What is shown of it holds no control characters: a log may not drive the reader's terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+#: Largest size of one log file.
+LIMIT_BYTES = 10_000_000
+#: What is kept of a file that is emptied under a running service.
+KEPT_BYTES = 1_000_000
+_TAIL_BYTES = 8_192
+_TAIL_LINES = 12
+_LINE_LENGTH = 400
+
+
+class FileJournal:
+    """The log of one service."""
+
+    def __init__(self, path: Path, *, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._path = path
+        self._limit_bytes = limit_bytes
+        self._dropped_bytes = 0
+        self._life_at = 0
+
+    @property
+    def path(self) -> str:
+        """Where it lies."""
+        return str(self._path)
+
+    def open(self) -> int:
+        """Return a descriptor to append to, after moving a file aside that is too large."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._size() > self._limit_bytes:
+            self._path.replace(self._older)
+        self._life_at = self._size()
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def bound(self) -> int:
+        """Keep the size within the limit; return how many bytes were dropped so far."""
+        size = self._size()
+        if size > self._limit_bytes:
+            kept = self._read_end(KEPT_BYTES)
+            # On a full disk nothing can be kept, and emptying the file is all the more urgent.
+            with contextlib.suppress(OSError):
+                self._older.write_bytes(kept)
+            os.truncate(self._path, 0)
+            self._life_at = 0
+            self._dropped_bytes += size - len(kept)
+        return self._dropped_bytes
+
+    def tail(self) -> tuple[str, ...]:
+        """Return the last lines, without control characters."""
+        return _lines(self._read_end(_TAIL_BYTES))[-_TAIL_LINES:]
+
+    def last_line(self) -> str:
+        """Return the last line that the present life wrote, or an empty string."""
+        written = max(0, self._size() - self._life_at)
+        lines = _lines(self._read_end(min(_TAIL_BYTES, written)))
+        return lines[-1] if lines else ""
+
+    @property
+    def _older(self) -> Path:
+        return self._path.with_name(self._path.name + ".1")
+
+    def _size(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _read_end(self, count: int) -> bytes:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - count))
+                return file.read(count)
+        except FileNotFoundError:
+            return b""
+
+
+def _lines(raw: bytes) -> tuple[str, ...]:
+    text = raw.decode("utf-8", "replace")
+    lines = ("".join(c for c in line if c.isprintable())[:_LINE_LENGTH] for line in text.splitlines())
+    return tuple(line for line in lines if line.strip())
