@@ -88,7 +88,7 @@ def judge(readiness: Readiness, seen: Seen) -> Judgement:
             Verdict.FAIL, "ProcessStopped", "process is stopped (T)", remedy=f"kill -CONT {seen.pid}"
         )
     if seen.letter in ("", "Z", "X"):
-        return Judgement(Verdict.UNKNOWN, "ProcessGone", "the process has just ended")
+        return Judgement(Verdict.UNKNOWN, "ProcessGone", "the process has just ended", "wait a moment")
     if not readiness.is_probed:
         return _judge_unprobed(seen)
     return _judge_probed(seen)
@@ -97,14 +97,16 @@ def judge(readiness: Readiness, seen: Seen) -> Judgement:
 def _judge_unprobed(seen: Seen) -> Judgement:
     age_s = seen.now_s - seen.started_s
     if age_s < SETTLE_S:
-        return Judgement(Verdict.UNKNOWN, "Settling", f"runs for {age_s:.1f} s, and nothing else is known")
+        return Judgement(
+            Verdict.UNKNOWN, "Settling", f"runs for {age_s:.1f} s, and nothing else is known", "wait a moment"
+        )
     return Judgement(Verdict.PASS, "Running", "runs; it has no readiness probe")
 
 
 def _judge_probed(seen: Seen) -> Judgement:
     latest = seen.latest
     if latest is None:
-        return Judgement(Verdict.UNKNOWN, "NotAskedYet", "no probe has come back yet", remedy="wait")
+        return Judgement(Verdict.UNKNOWN, "NotAskedYet", "no probe has come back yet", remedy="wait a moment")
     good_age_s = float("inf") if seen.last_good_s is None else seen.now_s - seen.last_good_s
     is_silent = latest.is_good or latest.reason in SILENCES
     if is_silent and good_age_s <= FRESH_S:

@@ -180,9 +180,8 @@ def _listening(table: str, port: int) -> Iterator[str]:
 
 
 def _has_open(pid: int, links: set[str]) -> bool:
-    folder = _PROC / str(pid) / "fd"
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(folder):
+    with contextlib.suppress(OSError), os.scandir(_PROC / str(pid) / "fd") as entries:
+        for entry in entries:
             with contextlib.suppress(OSError):
                 if os.readlink(entry.path) in links:  # noqa: PTH115 - a link to no path at all
                     return True
