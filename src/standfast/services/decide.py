@@ -97,9 +97,8 @@ def judge(readiness: Readiness, seen: Seen) -> Judgement:
 def _judge_unprobed(seen: Seen) -> Judgement:
     age_s = seen.now_s - seen.started_s
     if age_s < SETTLE_S:
-        return Judgement(
-            Verdict.UNKNOWN, "Settling", f"runs for {age_s:.1f} s, and nothing else is known", "wait a moment"
-        )
+        message = f"runs for {age_s:.1f} s, and nothing else is known"
+        return Judgement(Verdict.UNKNOWN, "Settling", message, "wait a moment")
     return Judgement(Verdict.PASS, "Running", "runs; it has no readiness probe")
 
 
