@@ -5,7 +5,7 @@
 2. What our machine, network, environment or process did is infrastructure: never scored, tried again (I6).
 3. Where both are possible, the evidence decides, and where there is none the table says which and why.
    A subject gains nothing by making itself look like our fault: what is never scored leaves its row
-   incomplete, and a subject with an incomplete row is not ranked.
+   incomplete, and the round's completeness rule decides about such a row.
 """
 
 from __future__ import annotations

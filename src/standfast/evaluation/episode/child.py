@@ -142,17 +142,12 @@ class Episode:
         return False
 
     def _account(self, step: Step) -> tuple[float, ...]:
-        if (
-            not isinstance(step, Step)
-            or not isinstance(step.is_over, bool)
-            or not isinstance(step.is_success, bool)
-        ):
-            raise fail(
-                "EnvironmentMalformed", f"its step returned {type(step).__name__}, not a Step of flags"
-            )
-        self._total_reward += check_reward(step.reward)
+        if not isinstance(step, Step):
+            raise fail("EnvironmentMalformed", f"its step returned {type(step).__name__}, not a Step")
+        if not (isinstance(step.is_over, bool) and isinstance(step.is_success, bool)):
+            raise fail("EnvironmentMalformed", "is_over and is_success must be booleans")
         # Two finite rewards may add up to infinity.
-        check_reward(self._total_reward)
+        self._total_reward = check_reward(self._total_reward + check_reward(step.reward))
         return check_observation(step.observation, self._job.entry.observation_size)
 
     def _inside(self, call: Callable[[], T]) -> T:

@@ -198,7 +198,8 @@ def check_reward(value: Any) -> float:
 
 def one_line(text: str) -> str:
     """Return foreign text as one printable line of bounded length."""
-    return re.sub(r"[^\x20-\x7e\u00a0-\ud7ff\ue000-\uffff]+", " ", text[: 2 * MAX_TEXT]).strip()[:MAX_TEXT]
+    printable = re.sub(r"[^\x20-\x7e\u00a0-\ud7ff\ue000-\uffff]", " ", text[: 2 * MAX_TEXT])
+    return " ".join(printable.split())[:MAX_TEXT]
 
 
 def _kind(value: Any) -> str:

@@ -120,7 +120,7 @@ class EpisodeRunner:
             ending = await self._forks.run(job.as_dict(), slate_fd=slate, timeout_s=spec.limits.timeout_s)
         except ForkServerLostError as error:
             code = "ExecutorStopped" if self._is_closed else error.code
-            report = failed(mishap(code, str(error)))
+            report = failed(mishap(code, str(error)), read_progress(slate, now=time.monotonic()))
         else:
             report = conclude(slate, ending, timeout_s=spec.limits.timeout_s, started_at=started_at)
         finally:
