@@ -54,6 +54,11 @@ def away(name: str, detail: str, fix: str) -> StoreUnavailableError:
     return StoreUnavailableError(f"the store {name} does not answer", why=detail, fix=fix, code="StoreAway")
 
 
+def closed(name: str) -> StoreUnavailableError:
+    """Say that we ourselves let the store go."""
+    return away(name, "it was closed", "nothing: this process is stopping")
+
+
 def exhausted(name: str) -> StoreUnavailableError:
     """Every connection is in use, and none came free in time."""
     return StoreUnavailableError(

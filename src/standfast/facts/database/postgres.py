@@ -99,6 +99,7 @@ class PostgresDatabase:
             connect_timeout=limits.connect_s, options=options, autocommit=True,
         )  # fmt: skip
         self.read_now(lambda tx: tx.rows("SELECT 1"))  # What keeps us out is said now.
+        self._is_closed = False
         self._threads = ThreadPoolExecutor(limits.connections, thread_name_prefix="store")
 
     def write_now(self, work: Callable[[Tx], T]) -> T:
@@ -124,17 +125,24 @@ class PostgresDatabase:
             raise translate(error, self.name) from error
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        """Run ``work`` on a thread of the pool."""
+        """Run ``work`` on a thread of its own."""
+        self._refuse_closed()
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.write_now, work)
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        """Run ``work`` on a thread of the pool."""
+        """Run ``work`` on a thread of its own."""
+        self._refuse_closed()
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.read_now, work)
 
     def close(self) -> None:
         """Finish what is running and close every connection."""
         self._threads.shutdown(wait=True)
+        self._is_closed = True
         self._connections.close()
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise errors.closed(self.name)
 
 
 def without_secret(url: str) -> str:

@@ -85,6 +85,7 @@ class SqliteDatabase:
         self._lock_fd = -1
         self._write_lock = threading.Lock()
         self._idle_readers: list[apsw.Connection] = []
+        self._is_closed = False
         with contextlib.ExitStack() as undo:
             undo.callback(self._release_lock)
             if not self._is_memory and not read_only:
@@ -117,13 +118,16 @@ class SqliteDatabase:
     def write_now(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` in a writing transaction; commits are fsynced."""
         with self._write_lock:
+            self._refuse_closed()
             return self._transact(self._writer, "BEGIN IMMEDIATE", work)
 
     def read_now(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` on a snapshot; an in-memory store shares the writer's connection."""
         if self._is_memory:
             with self._write_lock:
+                self._refuse_closed()
                 return self._transact(self._writer, "BEGIN", work)
+        self._refuse_closed()
         # As many connections as there ever were reads at once; a thread that ends leaves none behind.
         connection = self._idle_readers.pop() if self._idle_readers else self._open(read_only=True)
         try:
@@ -147,21 +151,28 @@ class SqliteDatabase:
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` on the writing thread."""
+        self._refuse_closed()
         return await asyncio.get_running_loop().run_in_executor(self._write_pool, self.write_now, work)
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` on a reading thread."""
+        self._refuse_closed()
         return await asyncio.get_running_loop().run_in_executor(self._read_pool, self.read_now, work)
 
     def close(self) -> None:
         """Finish what is queued, checkpoint, and let the file go."""
         self._write_pool.shutdown(wait=True)
         self._read_pool.shutdown(wait=True)
+        self._is_closed = True
         while self._idle_readers:
             self._idle_readers.pop().close()
         with contextlib.suppress(apsw.Error):
             self._writer.close()
         self._release_lock()
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise errors.closed(self.name)
 
     def _release_lock(self) -> None:
         if self._lock_fd >= 0:
@@ -237,5 +248,5 @@ def translate(error: apsw.Error, name: str) -> StandfastError:
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return errors.away(name, detail, "find the process that holds it: fuser " + name)
     if isinstance(error, apsw.ConnectionClosedError):
-        return errors.away(name, "it was closed", "nothing: this process is stopping")
+        return errors.closed(name)
     raise error  # A statement that cannot run at all is our bug, not the item's.
