@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from standfast.app.config_sections import EnvironmentSettings, ServiceSettings
-from standfast.evaluation.sampling import MAX_POOL_SHARE
 
 if TYPE_CHECKING:
     from standfast.app.config import Config
@@ -28,6 +27,8 @@ PLACEHOLDERS = ("python", "port", "blueprint")
 
 #: An episode is killed within its timeout + 10 % (K4); the rest is for delivering the result.
 _LEASE_PER_TIMEOUT = 1.25
+#: A sampling list that took more of its pool would be foreseeable: such a list is never rotated.
+_LARGEST_SAMPLE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +189,12 @@ def _environment(index: int, environment: EnvironmentSettings) -> Iterator[Probl
             f"episodes = {environment.episodes} has",
             f"set rotate to at most {environment.episodes}",
         )
-    least = math.ceil((environment.episodes + environment.rotate) / MAX_POOL_SHARE)
+    least = math.ceil((environment.episodes + environment.rotate) / _LARGEST_SAMPLE)
     if environment.pool < least:
         yield _clash(
             (*path, "pool"),
             f"{label}: pool = {environment.pool} is too small a choice for episodes = {environment.episodes} "
-            f"and rotate = {environment.rotate} fresh ones (a sample takes at most {MAX_POOL_SHARE:.0%})",
+            f"and rotate = {environment.rotate} fresh ones (a sample takes at most {_LARGEST_SAMPLE:.0%})",
             f"set pool to at least {least}",
         )
 
