@@ -10,8 +10,8 @@ One fixed profile, in place of the negotiable whole of the RFC:
 4. Component parameters (``;sf``, ``;req`` and the like) are refused: nothing here needs them.
 5. A nonce is spent only by a request whose signature holds, so that nobody can spend another's.
 
-Written out rather than taken from the PyPI package http-message-signatures: that one adds two
-distributions, changed its interface three times within a year, and leaves 1-3 and 5 to its user.
+Written out rather than taken from the PyPI package http-message-signatures, which speaks the same: it
+adds two distributions, breaks its interface about twice a year, and leaves replay to its user.
 Interoperation is tested with the vector of RFC 9421, appendix B.2.6. Wall-clock time decides here,
 against the habit of I14, because signer and verifier share no other clock.
 """
