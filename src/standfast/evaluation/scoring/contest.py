@@ -79,6 +79,8 @@ def hold_contest(table: RateTable, policy: PolicyName) -> Contest:
 
 def decide_sets(contest: Contest, policy: PolicyName) -> NDArray[np.int32]:
     """Return the index of the subject that is paid for each set (index = bit mask), or NOBODY."""
+    if not contest.order:
+        return np.full(1 << len(contest.table.environments), NOBODY, dtype=np.int32)
     order = np.array(contest.order, dtype=np.int64)
     found = find_winners(
         contest.beats[np.ix_(order, order)],
@@ -128,7 +130,8 @@ def _standfast(table: RateTable) -> Contest:
     beats = exceeds.copy()
     beats[dominates] = (1 << len(table.environments)) - 1
     beats[dominates.T] = 0
-    succeeded = beats_masks(table.rates, np.zeros((1, len(table.environments))))[:, 0]
+    bits = np.uint32(1) << np.arange(len(table.environments), dtype=np.uint32)
+    succeeded = (table.rates > 0).astype(np.uint32) @ bits
     order = _merit_order(table)
     return Contest(
         table=table,

@@ -16,7 +16,14 @@ from standfast.evaluation.scoring.policy import (
     SubsetScheme,
     require_temperature,
 )
-from standfast.evaluation.scoring.score import MAX_NAMED_ENVIRONMENTS, Hold, ScoreSheet, score
+from standfast.evaluation.scoring.score import (
+    MAX_NAMED_ENVIRONMENTS,
+    Burned,
+    Hold,
+    ScoreSheet,
+    Weighted,
+    score,
+)
 from standfast.evaluation.scoring.table import nearest, require_uid
 from standfast.kernel.errors import ConfigError
 
@@ -24,6 +31,7 @@ REQUIRED_KEYS = ("env_ids", "miner_scores", "first_blocks", "episodes_per_env")
 OPTIONAL_KEYS = ("uid_order", "temperature", "subset_weight_scheme", "policy")
 # 64 subjects make 2,016 pairs; 256 would make 32,640 and bury everything else.
 MAX_NAMED_SUBJECTS = 64
+_OUTCOMES: Mapping[type, str] = {Weighted: "weights", Burned: "burn", Hold: "hold"}
 
 
 def score_document(document: Mapping[str, object]) -> dict[str, object]:
@@ -64,7 +72,7 @@ def report(sheet: ScoreSheet) -> dict[str, object]:
     u16 = sheet.outcome.u16
     printed: dict[str, object] = {
         "policy": str(sheet.policy.name),
-        "outcome": type(sheet.outcome).__name__.lower().replace("weighted", "weights"),
+        "outcome": _OUTCOMES[type(sheet.outcome)],
         "epsilons": list(sheet.epsilons),
         "frontier_uids": [int(uid) for uid in sheet.frontier],
         "dominates": [[int(a), int(b)] for a, b in sheet.dominates],
@@ -76,7 +84,7 @@ def report(sheet: ScoreSheet) -> dict[str, object]:
         "weights": dict(sheet.outcome.weights),
         "u16": {"uids": [int(uid) for uid in u16], "values": list(u16.values())},
     }
-    if isinstance(sheet.outcome, Hold):
+    if not isinstance(sheet.outcome, Weighted):
         printed["reason"] = sheet.outcome.reason
     omitted = {}
     if len(sheet.holders) > MAX_NAMED_ENVIRONMENTS:

@@ -43,11 +43,12 @@ def epsilon(
 ) -> float:
     """Return the original's tolerance for one environment: clip(2 std / sqrt(episodes), minimum, maximum).
 
-    ``values`` are all subjects' scores there; at one episode or fewer the answer is ``maximum``.
+    ``values`` are all subjects' scores there; without any, or at one episode or fewer, it is ``maximum``.
     """
-    if episodes <= 1:
+    scores = np.asarray(values)
+    if episodes <= 1 or not scores.size:
         return maximum
-    spread = np.std(np.asarray(values))
+    spread = np.std(scores)
     return float(np.clip(2 * (spread / np.sqrt(episodes)), minimum, maximum))
 
 

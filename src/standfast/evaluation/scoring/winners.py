@@ -4,8 +4,8 @@ The rule (both policies). For a set S and a pair of subjects, the later one take
 the earlier one's thresholds on *all* of S; otherwise the earlier one keeps it. The winner of S is the first
 subject in first-commit order that keeps or takes every one of its pairs; there may be none.
 
-Asked pair by pair for each of the 2^E sets, that is 2^E * n^2 * E comparisons: 69 thousand million for 256
-subjects and 16 environments. The structure that makes it cheap:
+Asked pair by pair for each of the 2^E sets, that is up to 2^E * n^2 * E comparisons, 69 thousand million for
+256 subjects and 16 environments. The structure that makes it cheap:
 
 1. Let beats[i, j] be the *set* of environments on which i exceeds j's thresholds, as a bit mask. "i beats j
    on all of S" is "S is a subset of beats[i, j]". All of E is thus asked once per pair, not once per set.
