@@ -14,7 +14,7 @@ from standfast.evaluation.model import OutcomeClass, Scores
 from standfast.evaluation.plan import RoundPlan, plan_from_json, plan_to_json, tasks_of
 from standfast.evaluation.scoring import ScoreSheet, explain, score
 from standfast.evaluation.scoring.score import Burned, Hold
-from standfast.evaluation.seeds import commitment_of
+from standfast.evaluation.seeds import commit
 from standfast.kernel.canonical import digest
 from standfast.kernel.verdict import Finding, Verdict
 
@@ -146,8 +146,9 @@ def _digest_flaw(evidence: Mapping[str, Any], recorded: str) -> str:
 
 
 def _commitment_flaw(evidence: Mapping[str, Any]) -> str:
-    expected = commitment_of(bytes.fromhex(evidence["secret"]))
-    given = evidence["plan"]["commitment"]
+    plan = plan_from_json(evidence["plan"])
+    expected = commit(bytes.fromhex(evidence["secret"]), round_id=plan.batch)
+    given = plan.commitment
     return "" if expected == given else f"the secret gives commitment {expected}, the plan has {given}"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from standfast.evaluation.model import EpisodeLimits, Subject
 from standfast.evaluation.scoring.policy import PolicyName, ScoringPolicy, SubsetScheme
-from standfast.evaluation.seeds import seed_for
+from standfast.evaluation.seeds import derive_seed
 from standfast.kernel.ids import stable_id
 from standfast.tasks.model import NewTask
 
@@ -107,7 +107,7 @@ def tasks_of(plan: RoundPlan, secret: bytes, unit: Callable[[], float]) -> list[
     limits = asdict(plan.limits)
     tasks = []
     for environment, episode, variant in _episodes(plan):
-        seed = seed_for(secret, environment.id, variant, episode)
+        seed = derive_seed(secret, environment=environment.id, variant=variant, episode=episode)
         for subject in plan.subjects:
             key = f"{subject.name}/{environment.id}/{episode:05}"
             spec = {

@@ -7,7 +7,6 @@ is checked by the statement that changes it, so a round ends once.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,17 +23,16 @@ from standfast.evaluation.plan import (
     planned,
     tasks_of,
 )
-from standfast.evaluation.sampling import MAX_POOL_SHARE, rotate
-from standfast.evaluation.seeds import commitment_of
+from standfast.evaluation.sampling import RotationSkipped, entropy_draw, rotate
+from standfast.evaluation.seeds import SECRET_BYTES, commit
 from standfast.facts.database import Queries, Tx, load_queries
 from standfast.facts.store import FactStore
 from standfast.kernel.canonical import canonical_json, digest
 from standfast.kernel.clock import Entropy
+from standfast.kernel.errors import ConfigError
 from standfast.tasks import operate
 from standfast.tasks.driver import TaskDriver
 from standfast.tasks.model import Counts, TaskState
-
-_SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +86,11 @@ class Rounds:
         return number
 
     def _open(self, tx: Tx, number: int, now_ms: int) -> None:
-        secret = self._entropy.token_bytes(_SECRET_BYTES)
+        secret = self._entropy.token_bytes(SECRET_BYTES)
         settings = self.settings
         plan = RoundPlan(
             number=number,
-            commitment=commitment_of(secret),
+            commitment=commit(secret, round_id=f"round-{number:06}"),
             subjects=settings.subjects,
             environments=self._rotate(tx, number),
             limits=settings.limits,
@@ -127,15 +125,21 @@ class Rounds:
         return tuple(chosen)
 
     def _rotated(self, current: list[int], choice: EnvironmentChoice) -> list[int]:
-        # A pool too small to rotate (rule 2 of sampling) still has to give a whole list once.
-        count = choice.rotate if current else 0
-        pool = [(0, max(choice.pool, math.ceil((choice.episodes + count) / MAX_POOL_SHARE)))]
-        rotation = rotate(current, pool, size=choice.episodes, count=count, below=self._below)
-        return list(rotation.items)
-
-    def _below(self, limit: int) -> int:
-        # 16 bytes over a small range: the bias is below 2**-100.
-        return int.from_bytes(self._entropy.token_bytes(16), "big") % limit
+        pool = [(0, choice.pool)]
+        rotated = rotate(
+            current,
+            dataset=pool,
+            size=choice.episodes,
+            rotation=choice.rotate,
+            draw=entropy_draw(self._entropy),
+        )
+        if isinstance(rotated, RotationSkipped) and len(rotated.variants) != choice.episodes:
+            # A round needs a whole list: without one there is nothing to run.
+            raise ConfigError(
+                f"no sampling list of {choice.episodes} for {choice.id}: {rotated.reason}",
+                fix="raise evaluation.environments.pool, or lower episodes or rotate",
+            )
+        return list(rotated.variants)
 
     def _unit(self) -> float:
         # In (0, 1): the logarithm of 0 is not a number that anyone can be sorted by.

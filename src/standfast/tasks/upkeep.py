@@ -13,7 +13,8 @@ from standfast.facts.database import Tx
 from standfast.kernel.errors import StaleTokenError
 from standfast.tasks import decide
 from standfast.tasks.driver import TaskDriver
-from standfast.tasks.slots import adjust_slots
+from standfast.tasks.model import TaskPolicy
+from standfast.tasks.slots import SlotPolicy, SlotsChanged, adjust_slots
 from standfast.tasks.store import Control
 
 
@@ -47,16 +48,30 @@ def _end_pauses(tx: Tx, driver: TaskDriver, now_ms: int) -> int:
 
 
 def _adjust(tx: Tx, driver: TaskDriver, now_ms: int) -> int:
-    policy, adjusted = driver.policy, 0
+    policy, adjusted = _slot_policy(driver.policy), 0
     for row in driver.store.subjects(tx):
-        slots = adjust_slots(
-            row.slots, samples=row.samples, clean=row.clean,
-            since_s=(now_ms - row.adjusted_ms) / 1000 if row.adjusted_ms else None, policy=policy,
-        )  # fmt: skip
-        if slots != row.slots:
-            tx.rows(driver.store.sql["set_slots"], {"name": row.name, "slots": slots, "now_ms": now_ms})
+        decided = adjust_slots(
+            row.slots,
+            samples=row.samples,
+            success_rate=row.clean / row.samples if row.samples else 0.0,
+            since_last_s=(now_ms - row.adjusted_ms) / 1000 if row.adjusted_ms else None,
+            policy=policy,
+        )
+        if isinstance(decided, SlotsChanged):
+            row_now = {"name": row.name, "slots": decided.slots, "now_ms": now_ms}
+            tx.rows(driver.store.sql["set_slots"], row_now)
             adjusted += 1
     return adjusted
+
+
+def _slot_policy(policy: TaskPolicy) -> SlotPolicy:
+    return SlotPolicy(
+        default=policy.slots_initial,
+        minimum=policy.slots_min,
+        maximum=policy.slots_max,
+        interval_s=policy.slots_interval_s,
+        min_samples=policy.slots_min_samples,
+    )
 
 
 class Leadership:
