@@ -19,6 +19,7 @@ import asyncio
 import json
 import random
 import secrets
+import sys
 import time
 from collections import OrderedDict
 from typing import Any
@@ -152,14 +153,17 @@ def main() -> None:
     options = parser.parse_args()
     application = Miner(options.policy, seed=options.seed).application()
     # Handles SIGTERM and SIGINT; the access log would be a line per step.
-    web.run_app(
-        application,
-        host=options.host,
-        port=options.port,
-        access_log=None,
-        shutdown_timeout=SHUTDOWN_S,
-        print=None,
-    )
+    try:
+        web.run_app(
+            application,
+            host=options.host,
+            port=options.port,
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_S,
+            print=None,
+        )
+    except OSError as error:
+        sys.exit(f"Cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port.")
 
 
 if __name__ == "__main__":

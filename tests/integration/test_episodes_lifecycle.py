@@ -177,6 +177,12 @@ def test_a_module_that_cannot_be_preloaded_does_not_stop_the_others(tmp_path: Pa
     assert asyncio.run(run()).success
 
 
+def test_an_episode_stands_where_it_cannot_leave_files(lab: Lab) -> None:
+    folder = Path(f"/proc/{server_pid(lab.runner)}/cwd")
+    with pytest.raises(OSError, match="litter"):
+        (folder / "litter").write_text("x")
+
+
 def test_a_runner_without_places_is_refused() -> None:
     with pytest.raises(ConfigError):
         EpisodeRunner(bad_catalogue(), concurrency=0)

@@ -168,3 +168,17 @@ def test_a_condition_must_hold_without_a_break() -> None:
     rulings = [hold.rule([value], has_ended=False, is_last=False).is_success for value in (1, -1, 1, 1)]
     assert rulings == [False, False, False, True]
     assert Hold(lambda _: True, steps=9).rule([0], has_ended=False, is_last=True) == Ruling(True, False)
+
+
+def test_i6_an_unstable_simulation_shows_and_is_not_put_back_in_silence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("mujoco")
+    # MuJoCo writes a log where it stands when a simulation goes wrong.
+    monkeypatch.chdir(tmp_path)
+    environment = make(Catalogue().get("mujoco/reacher"))
+    environment.reset(seed=1, variant=1)
+    environment._engine.data.qvel[0] = math.inf  # type: ignore[attr-defined]
+    seen = environment.step((0.0, 0.0)).observation
+    environment.close()
+    assert not all(math.isfinite(number) for number in seen)

@@ -106,5 +106,11 @@ def _task(spec: EnvironmentSpec, recipe: Recipe) -> GymnasiumEnvironment:
 
 
 def _recompute(engine: Any) -> None:
-    """Let MuJoCo derive again what depends on masses and inertias."""
-    importlib.import_module("mujoco").mj_setConst(engine.model, engine.data)
+    """Let MuJoCo derive again what depends on masses and inertias, and show when it goes wrong.
+
+    By default MuJoCo puts an unstable simulation back to its start and goes on, which would look like an
+    ordinary step. Without that, NaN comes out, and an episode with NaN is ours (I6).
+    """
+    mujoco = importlib.import_module("mujoco")
+    engine.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+    mujoco.mj_setConst(engine.model, engine.data)

@@ -30,7 +30,7 @@ CODES: Mapping[str, tuple[Fault, str]] = {
     "SubjectRefused": (Fault.SUBJECT, "its host refused the connection"),
     "SubjectUnreachable": (
         Fault.SUBJECT,
-        "no connection within the limit of the call, while a witness answers",
+        "no connection came about in time, and no sign that it is our network",
     ),
     "SubjectTlsFailed": (Fault.SUBJECT, "its certificate or its TLS is not valid"),
     "SubjectTimeout": (

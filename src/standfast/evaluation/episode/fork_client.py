@@ -17,6 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from standfast.evaluation.episode.fork_server import MESSAGE_BYTES
@@ -151,6 +152,8 @@ class ForkClient:
             stdout=asyncio.subprocess.DEVNULL,
             pass_fds=[fd],
             env=_environment_variables(),
+            # Engines write logs where they stand (MUJOCO_LOG.TXT); here nobody can create a file.
+            cwd="/proc",
             # Ctrl-C at a terminal is for the executor, which decides what becomes of its episodes.
             start_new_session=True,
         )  # fmt: skip
@@ -244,5 +247,5 @@ def _environment_variables() -> dict[str, str]:
         if not name.startswith("STANDFAST_") and not name.lower().endswith("_proxy")
     }
     # The child finds the same modules as its executor, wherever they were found.
-    path = os.pathsep.join(entry for entry in sys.path if entry)
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     return {**inherited, **_SINGLE_THREAD, "PYTHONPATH": path}
