@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from standfast.evaluation.model import Scores
 from standfast.kernel.errors import ConfigError
 
-# 2 ** 20 sets take 20 MB and two seconds; each environment more doubles both.
+# 2 ** 20 sets take 30 MB and at worst a second; each environment more doubles both.
 MAX_ENVIRONMENTS = 20
-# Pairwise tables are quadratic: 4,096 subjects already take 64 MB.
+# Pairwise tables are quadratic: 4,096 subjects take 350 MB and two seconds.
 MAX_SUBJECTS = 4096
 MAX_EPISODES = 1_000_000_000
 MAX_BLOCK = 2**63 - 1
