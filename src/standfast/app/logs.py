@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
 
-def configure_logs(*, level: str = "info") -> None:
-    """Send the process's logs to stderr; readable on a terminal, one JSON object a line elsewhere."""
+def configure_logs(*, level: str = "info", stream: TextIO | None = None) -> None:
+    """Send the process's logs to ``stream``, or stderr; readable on a terminal, elsewhere JSON lines."""
+    target = stream or sys.stderr
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
-    if sys.stderr.isatty():
+    if target.isatty():
         renderer = structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[
@@ -22,6 +24,6 @@ def configure_logs(*, level: str = "info") -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file=target),
         cache_logger_on_first_use=False,
     )

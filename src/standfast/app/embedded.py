@@ -1,0 +1,285 @@
+"""The parts of an embedded instance: each a task, started in order, watched, and ended in order.
+
+Nothing is half alive: a part that ends without having been asked to ends the whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+import uvicorn
+
+from standfast.app import hold, watching
+from standfast.app.declared import executor_token_file, services_of
+from standfast.app.instance import LOGS_NAME, TOKEN_NAME, Child, Run, write_run
+from standfast.app.plane import ControlPlane
+from standfast.app.reporters import Reporter
+from standfast.app.scheduler import Scheduler
+from standfast.app.tokens import TokenStore, local_token
+from standfast.facts.database import Tx
+from standfast.kernel.errors import StandfastError
+from standfast.services.adapters.local import LocalMachine
+from standfast.services.driver import Supervisor
+
+log = structlog.get_logger(__name__)
+
+LOG_NAME = "standfast.log"
+OK, BUG, CUT_SHORT = 0, 70, 130
+#: Longest wait for requests that are being answered when the API closes.
+_API_CLOSE_S = 3
+#: Between two looks at what there is to tell.
+_LOOK_S = 2.0
+
+
+class MakeApp(Protocol):
+    """Makes the API's application; it lies in a layer above, so the caller brings it."""
+
+    def __call__(
+        self,
+        plane: ControlPlane,
+        *,
+        scheduler_state: Callable[[], Mapping[str, Any]],
+        services_state: Callable[[], list[Mapping[str, Any]]],
+    ) -> Any:
+        """Return an ASGI application over ``plane``."""
+        ...
+
+
+@dataclass(slots=True)
+class Stop:
+    """Why and how fast the instance is to end."""
+
+    asked: asyncio.Event
+    hurry: asyncio.Event
+    reason: str = ""
+
+    @classmethod
+    def fresh(cls) -> Stop:
+        """Return one that nobody has asked for."""
+        return cls(asyncio.Event(), asyncio.Event())
+
+    def ask(self, reason: str) -> None:
+        """Ask for the end; asked again, it becomes urgent."""
+        if self.asked.is_set():
+            self.hurry.set()
+        else:
+            self.reason = reason
+            self.asked.set()
+
+
+class Embedded:
+    """The parts of one embedded instance while it runs."""
+
+    def __init__(self, make_app: MakeApp, reporter: Reporter, stop: Stop) -> None:
+        self._make_app = make_app
+        self._reporter = reporter
+        self._stop = stop
+        self._failure = ""
+
+    async def run(self, plane: ControlPlane, sock: socket.socket, run: Run) -> int:
+        """Start every part, wait for the end, stop every part in order; return the exit code."""
+        url, data_dir = _url_of(sock), plane.config.data_dir
+        await plane.database.write(lambda tx: _write_tokens(tx, plane))
+        scheduler, changed = Scheduler(plane), asyncio.Event()
+        supervisor = _supervisor(plane, url, changed)
+        app = self._make_app(
+            plane,
+            scheduler_state=lambda: scheduler.state,
+            services_state=lambda: list(supervisor.snapshot()),
+        )
+        server, parts = _server(app), Parts(self._note_end)
+        parts.start("api", server.serve(sockets=[sock]))
+        await _first(server.served, self._stop.asked)
+        leave = Leave()
+        if not self._stop.asked.is_set():
+            running = replace(run, url=url)
+            write_run(data_dir, running)
+            self._reporter.say(f"the API listens at {url}, the data is in {data_dir}")
+            parts.start("scheduler", scheduler.run(leave.scheduler))
+            parts.start("services", supervisor.run(leave.services))
+            parts.start("told", self._tell(Watched(plane, url, supervisor, scheduler), leave.told))
+            parts.start("recorded", _record(data_dir, supervisor, running, changed, leave.told))
+        await self._stop.asked.wait()
+        hurrying = asyncio.create_task(self._hurry(supervisor, server))
+        await self._wind_up(parts, leave)
+        server.should_exit = True
+        await parts.ended("api")
+        hurrying.cancel()
+        return self._verdict(data_dir)
+
+    async def _wind_up(self, parts: Parts, leave: Leave) -> None:
+        """End what needs the API before the API ends, in order."""
+        if not self._failure:
+            self._reporter.say(f"stopping: {self._stop.reason}; once more makes it faster")
+        leave.services.set()
+        await parts.ended("services")
+        leave.scheduler.set()
+        await parts.ended("scheduler")
+        leave.told.set()
+        await parts.ended("told", "recorded")
+
+    def _verdict(self, data_dir: Path) -> int:
+        if self._failure:
+            where = data_dir / LOGS_NAME / LOG_NAME
+            self._reporter.say(f"ended because {self._failure}; the details are in {where}")
+            return BUG
+        self._reporter.say("stopped; nothing that was acknowledged is lost")
+        return CUT_SHORT if self._stop.hurry.is_set() else OK
+
+    def _note_end(self, name: str, task: asyncio.Task[Any]) -> None:
+        """Note that a part ended; unless it was asked to, end the whole."""
+        error = None if task.cancelled() else task.exception()
+        if error is None and self._stop.asked.is_set():
+            return
+        log.error("part_ended", part=name, exc_info=error)
+        why = f": {error}" if isinstance(error, StandfastError) else f" by {type(error).__name__}"
+        self._failure = self._failure or f"{name} ended without having been asked to{why if error else ''}"
+        self._stop.asked.set()
+
+    async def _hurry(self, supervisor: Supervisor, server: uvicorn.Server) -> None:
+        await self._stop.hurry.wait()
+        self._reporter.say("cutting the waits short")
+        supervisor.hurry()
+        server.force_exit = True
+
+    async def _tell(self, watched: Watched, leave: asyncio.Event) -> None:
+        """Tell what there is to see every two seconds until ``leave`` is set."""
+        while not leave.is_set():
+            self._reporter.show(await watched.look(), watched.plane.clock.monotonic())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(leave.wait(), _LOOK_S)
+
+
+class Leave:
+    """What each part waits for before it ends."""
+
+    def __init__(self) -> None:
+        self.services = asyncio.Event()
+        self.scheduler = asyncio.Event()
+        self.told = asyncio.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Everything that is looked at to tell how the instance is."""
+
+    plane: ControlPlane
+    url: str
+    supervisor: Supervisor
+    scheduler: Scheduler
+
+    async def look(self) -> dict[str, Any]:
+        """Return what there is to see now."""
+        return await watching.look(
+            self.plane, url=self.url, services=self.supervisor.snapshot(), scheduler=self.scheduler.state
+        )
+
+
+class Parts:
+    """The long-running parts, each a task of its own whose end is heard of at once."""
+
+    def __init__(self, on_end: Callable[[str, asyncio.Task[Any]], None]) -> None:
+        self._on_end = on_end
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+
+    def start(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
+        """Run ``work`` as the part ``name``."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(lambda ended: self._on_end(name, ended))
+        self._tasks[name] = task
+
+    async def ended(self, *names: str) -> None:
+        """Return when the parts of these names, if they were started, have ended; see ``on_end`` for how."""
+        started = [self._tasks[name] for name in names if name in self._tasks]
+        if started:
+            await asyncio.wait(started)
+
+
+def _supervisor(plane: ControlPlane, url: str, changed: asyncio.Event) -> Supervisor:
+    data_dir = plane.config.data_dir
+    return Supervisor(
+        services_of(plane.config, url=url),
+        LocalMachine(hold.mark_of_run(data_dir), data_dir / LOGS_NAME, clock=plane.clock),
+        clock=plane.clock,
+        entropy=plane.entropy,
+        on_change=lambda _: changed.set(),
+    )
+
+
+def _write_tokens(tx: Tx, plane: ControlPlane) -> None:
+    """Make the instance's own tokens: for commands on this machine, and for its executors."""
+    store = TokenStore(tx.dialect, plane.clock, plane.entropy)
+    own, executors = plane.config.data_dir / TOKEN_NAME, executor_token_file(plane.config)
+    local_token(tx, store, own, name="local", scopes=["admin"])
+    local_token(tx, store, executors, name="executors", scopes=["execute"])
+
+
+async def _record(
+    data_dir: Path, supervisor: Supervisor, run: Run, changed: asyncio.Event, leave: asyncio.Event
+) -> None:
+    """Keep run.json true about the children; a full disk costs the record, not the children."""
+    logs = data_dir / LOGS_NAME
+    while not leave.is_set():
+        changed.clear()
+        children = tuple(Child(name, it, str(logs / f"{name}.log")) for name, it in supervisor.children())
+        try:
+            await asyncio.to_thread(write_run, data_dir, replace(run, children=children))
+        except StandfastError as error:
+            log.warning("run_not_recorded", code=error.code, error=str(error))
+        await _first(changed, leave)
+
+
+def _url_of(sock: socket.socket) -> str:
+    """Return where programs on this machine reach what listens on ``sock``."""
+    host, port = sock.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - a comparison; this machine reaches it by loopback
+        host = "127.0.0.1" if sock.family is socket.AF_INET else "::1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """The API's server; signals are the instance's business."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.served = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to serve, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self.served.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+def _server(app: Any) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            server_header=False,
+            timeout_graceful_shutdown=_API_CLOSE_S,
+        )
+    )
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
