@@ -8,17 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
-import uvicorn
 
 from standfast.app import hold, watching
 from standfast.app.declared import executor_token_file, services_of
 from standfast.app.instance import LOGS_NAME, TOKEN_NAME, Child, Run, write_run
+from standfast.app.listening import address_of
 from standfast.app.plane import ControlPlane
 from standfast.app.reporters import Reporter
 from standfast.app.scheduler import Scheduler
@@ -32,23 +32,26 @@ log = structlog.get_logger(__name__)
 
 LOG_NAME = "standfast.log"
 OK, BUG, CUT_SHORT = 0, 70, 130
-#: Longest wait for requests that are being answered when the API closes.
-_API_CLOSE_S = 3
 #: Between two looks at what there is to tell.
 _LOOK_S = 2.0
 
 
-class MakeApp(Protocol):
-    """Makes the API's application; it lies in a layer above, so the caller brings it."""
+class ServeApi(Protocol):
+    """Serves the API of ``plane`` on a listening socket until ``stop`` is set, then lets requests end.
+
+    It lies in a layer above, so the caller brings it. It closes the socket.
+    """
 
     def __call__(
         self,
         plane: ControlPlane,
+        sock: socket.socket,
+        stop: asyncio.Event,
         *,
         scheduler_state: Callable[[], Mapping[str, Any]],
         services_state: Callable[[], list[Mapping[str, Any]]],
-    ) -> Any:
-        """Return an ASGI application over ``plane``."""
+    ) -> Coroutine[Any, Any, None]:
+        """Serve until ``stop`` is set."""
         ...
 
 
@@ -77,45 +80,43 @@ class Stop:
 class Embedded:
     """The parts of one embedded instance while it runs."""
 
-    def __init__(self, make_app: MakeApp, reporter: Reporter, stop: Stop) -> None:
-        self._make_app = make_app
+    def __init__(self, serve_api: ServeApi, reporter: Reporter, stop: Stop) -> None:
+        self._serve_api = serve_api
         self._reporter = reporter
         self._stop = stop
         self._failure = ""
 
     async def run(self, plane: ControlPlane, sock: socket.socket, run: Run) -> int:
         """Start every part, wait for the end, stop every part in order; return the exit code."""
-        url, data_dir = _url_of(sock), plane.config.data_dir
+        url, data_dir = address_of(sock), plane.config.data_dir
         await plane.database.write(lambda tx: _write_tokens(tx, plane))
         scheduler, changed = Scheduler(plane), asyncio.Event()
         supervisor = _supervisor(plane, url, changed)
-        app = self._make_app(
+        leave, parts = Leave(), Parts(self._note_end)
+        serving = self._serve_api(
             plane,
+            sock,
+            leave.api,
             scheduler_state=lambda: scheduler.state,
             services_state=lambda: list(supervisor.snapshot()),
         )
-        server, parts = _server(app), Parts(self._note_end)
-        parts.start("api", server.serve(sockets=[sock]))
-        await _first(server.served, self._stop.asked)
-        leave = Leave()
-        if not self._stop.asked.is_set():
-            running = replace(run, url=url)
-            write_run(data_dir, running)
-            self._reporter.say(f"the API listens at {url}, the data is in {data_dir}")
-            parts.start("scheduler", scheduler.run(leave.scheduler))
-            parts.start("services", supervisor.run(leave.services))
-            parts.start("told", self._tell(Watched(plane, url, supervisor, scheduler), leave.told))
-            parts.start("recorded", _record(data_dir, supervisor, running, changed, leave.told))
+        running = replace(run, url=url)
+        write_run(data_dir, running)
+        # The socket listens already: whoever comes before the API serves waits a moment.
+        parts.start("api", serving)
+        parts.start("scheduler", scheduler.run(leave.scheduler))
+        parts.start("services", supervisor.run(leave.services))
+        parts.start("told", self._tell(Watched(plane, url, supervisor, scheduler), leave.told))
+        parts.start("recorded", _record(data_dir, supervisor, running, changed, leave.told))
+        self._reporter.say(f"the API listens at {url}, the data is in {data_dir}")
         await self._stop.asked.wait()
-        hurrying = asyncio.create_task(self._hurry(supervisor, server))
+        hurrying = asyncio.create_task(self._hurry(supervisor))
         await self._wind_up(parts, leave)
-        server.should_exit = True
-        await parts.ended("api")
         hurrying.cancel()
         return self._verdict(data_dir)
 
     async def _wind_up(self, parts: Parts, leave: Leave) -> None:
-        """End what needs the API before the API ends, in order."""
+        """End the parts in order: what needs the API before the API."""
         if not self._failure:
             self._reporter.say(f"stopping: {self._stop.reason}; once more makes it faster")
         leave.services.set()
@@ -124,6 +125,8 @@ class Embedded:
         await parts.ended("scheduler")
         leave.told.set()
         await parts.ended("told", "recorded")
+        leave.api.set()
+        await parts.ended("api")
 
     def _verdict(self, data_dir: Path) -> int:
         if self._failure:
@@ -143,11 +146,10 @@ class Embedded:
         self._failure = self._failure or f"{name} ended without having been asked to{why if error else ''}"
         self._stop.asked.set()
 
-    async def _hurry(self, supervisor: Supervisor, server: uvicorn.Server) -> None:
+    async def _hurry(self, supervisor: Supervisor) -> None:
         await self._stop.hurry.wait()
         self._reporter.say("cutting the waits short")
         supervisor.hurry()
-        server.force_exit = True
 
     async def _tell(self, watched: Watched, leave: asyncio.Event) -> None:
         """Tell what there is to see every two seconds until ``leave`` is set."""
@@ -164,6 +166,7 @@ class Leave:
         self.services = asyncio.Event()
         self.scheduler = asyncio.Event()
         self.told = asyncio.Event()
+        self.api = asyncio.Event()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +199,8 @@ class Parts:
         self._tasks[name] = task
 
     async def ended(self, *names: str) -> None:
-        """Return when the parts of these names, if they were started, have ended; see ``on_end`` for how."""
-        started = [self._tasks[name] for name in names if name in self._tasks]
-        if started:
-            await asyncio.wait(started)
+        """Return when the parts of these names have ended; how, was told to ``on_end``."""
+        await asyncio.wait([self._tasks[name] for name in names])
 
 
 def _supervisor(plane: ControlPlane, url: str, changed: asyncio.Event) -> Supervisor:
@@ -234,46 +235,6 @@ async def _record(
         except StandfastError as error:
             log.warning("run_not_recorded", code=error.code, error=str(error))
         await _first(changed, leave)
-
-
-def _url_of(sock: socket.socket) -> str:
-    """Return where programs on this machine reach what listens on ``sock``."""
-    host, port = sock.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - a comparison; this machine reaches it by loopback
-        host = "127.0.0.1" if sock.family is socket.AF_INET else "::1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-class _Server(uvicorn.Server):
-    """The API's server; signals are the instance's business."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.served = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to serve, and say so."""
-        await super().startup(sockets)
-        if self.started:
-            self.served.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
-
-
-def _server(app: Any) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-            server_header=False,
-            timeout_graceful_shutdown=_API_CLOSE_S,
-        )
-    )
 
 
 async def _first(*events: asyncio.Event) -> None:

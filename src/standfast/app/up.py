@@ -23,24 +23,22 @@ import structlog
 from standfast import __version__
 from standfast.app import hold
 from standfast.app.config import Config
-from standfast.app.embedded import LOG_NAME, OK, Embedded, MakeApp, Stop
+from standfast.app.embedded import LOG_NAME, OK, Embedded, ServeApi, Stop
 from standfast.app.instance import LOGS_NAME, Run, register, remove_run, write_run
+from standfast.app.listening import bind
 from standfast.app.logs import configure_logs
 from standfast.app.plane import ControlPlane
 from standfast.app.preflight import check_before_start
 from standfast.app.reporters import Reporter, tolerant
 from standfast.kernel.clock import SystemClock, iso
-from standfast.kernel.errors import ConflictError, RefusedError, StandfastError, StoreUnavailableError
+from standfast.kernel.errors import RefusedError, StandfastError, StoreUnavailableError
 from standfast.services.adapters.journal import FileJournal
-from standfast.services.adapters.procfs import listener
 
 log = structlog.get_logger(__name__)
 
-_BACKLOG = 512
-
 
 async def run_up(
-    config: Config, *, make_app: MakeApp, reporter: Reporter, started_from: Path | None = None
+    config: Config, *, serve_api: ServeApi, reporter: Reporter, started_from: Path | None = None
 ) -> int:
     """Run an instance of ``config`` until it is told to stop; return the exit code.
 
@@ -54,10 +52,10 @@ async def run_up(
         await _preflight(config, reporter)
         if stop.asked.is_set():
             return OK
-        with _logs(config.data_dir), _listening(config) as sock:
+        with _logs(config.data_dir), bind(config.api.host, config.api.port) as sock:
             run = _describe(config, started_from or Path.cwd())
             try:
-                code = await _serve(config, sock, run, Embedded(make_app, reporter, stop))
+                code = await _serve(config, sock, run, Embedded(serve_api, reporter, stop))
             except StandfastError:
                 remove_run(config.data_dir)
                 raise
@@ -93,25 +91,6 @@ async def _preflight(config: Config, reporter: Reporter) -> None:
             code="PreflightFailed",
         )
     reporter.say(f"preflight: {len(gate.findings)} findings, no objection")
-
-
-@contextlib.contextmanager
-def _listening(config: Config) -> Iterator[socket.socket]:
-    """Bind the API's port before anything is started; ConflictError names who has it."""
-    host, port = config.api.host, config.api.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        holder = listener(port) if port else None
-        raise ConflictError(
-            f"the API cannot listen on {host}:{port}",
-            why=f"it is in use by {holder.text}" if holder else error.strerror or str(error),
-            fix="stop that, or choose another: standfast up --port PORT (0 takes any free one)",
-            code="PortInUse",
-        ) from error
-    with sock:
-        yield sock
 
 
 def _describe(config: Config, started_from: Path) -> Run:
