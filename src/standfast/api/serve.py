@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
-from standfast.kernel.errors import ConfigError, StandfastError, UnhealthyError
+from standfast.api.app import create_app
+from standfast.app.listening import address_of, bind
+from standfast.app.plane import ControlPlane
+from standfast.kernel.errors import UnhealthyError
+
+__all__ = ["address_of", "bind", "serve", "serve_plane"]
+
 
 #: How long requests that are under way may take once a stop was asked for.
 _GRACE_S = 3
@@ -27,26 +33,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket; ConfigError says who is in the way. Port 0 takes any free one."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(256)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise _unbound(host, port, error) from error
-    return listener
-
-
-def address_of(listener: socket.socket) -> str:
-    """Return the URL by which a bound socket is reached from this machine."""
-    host, port = listener.getsockname()[:2]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, not bound
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+async def serve_plane(
+    plane: ControlPlane,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    *,
+    scheduler_state: Callable[[], Mapping[str, Any]],
+    services_state: Callable[[], list[Mapping[str, Any]]],
+) -> None:
+    """Serve the API of ``plane`` until ``stop`` is set: what the embedded instance is given as its API."""
+    app = create_app(plane, scheduler_state=scheduler_state, services_state=services_state)
+    await serve(app, listener, stop=stop)
 
 
 async def serve(app: FastAPI, listener: socket.socket, *, stop: asyncio.Event) -> None:
@@ -79,21 +76,3 @@ async def serve(app: FastAPI, listener: socket.socket, *, stop: asyncio.Event) -
         listener.close()
     if not stop.is_set():
         raise UnhealthyError("the API stopped serving by itself", fix="standfast logs", code="ApiStopped")
-
-
-def _unbound(host: str, port: int, error: OSError) -> StandfastError:
-    if error.errno == errno.EADDRINUSE:
-        return ConfigError(
-            f"port {port} on {host} is in use", why="another program listens there",
-            fix=f"find it (ss -ltnp 'sport = :{port}') or choose another: [api] port, --port",
-            code="PortInUse",
-        )  # fmt: skip
-    if error.errno == errno.EACCES:
-        return ConfigError(
-            f"port {port} on {host} may not be used by this user",
-            fix="choose a port from 1024 on: [api] port", code="PortForbidden",
-        )  # fmt: skip
-    return ConfigError(
-        f"nothing can listen on {host} port {port}", why=error.strerror or str(error),
-        fix="correct [api] host and port", code="AddressUnusable",
-    )  # fmt: skip
