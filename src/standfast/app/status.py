@@ -5,11 +5,12 @@ It answers while the store does not: then that is the finding, beside what this 
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from standfast import __version__
 from standfast.app import views
@@ -26,35 +27,50 @@ from standfast.kernel.verdict import combine
 from standfast.tasks.model import AttemptState, ExecutorInfo
 from standfast.tasks.store import Control
 
-Read = Callable[[Callable[[Tx], "StoreSeen"]], Awaitable["StoreSeen"]]
-#: A beat is due every tick; the leader of one process is judged stricter than one that is only read about.
+T = TypeVar("T")
+#: A beat is due every tick: so many missed ones are no chance.
 _TICKS_LATE = 6.0
+#: A look at the beat that is older than this says nothing about now.
+_LOOK_S = 5.0
+_AGAIN_S = 0.5
+
+
+class Reader(Protocol):
+    """Runs ``work`` on a snapshot of the store, within a limit."""
+
+    def __call__(self, work: Callable[[Tx], T]) -> Awaitable[T]:
+        """Return what ``work`` returned, or raise a StandfastError."""
+        ...
 
 
 class LeaderWatch:
-    """Remembers when the leader's beat was last seen to move, by this process's own clock (I14)."""
+    """Remembers when the leader's beat was last seen to move, by this process's own clock (I14).
+
+    ``has_moved`` is False until a movement was seen by looks that follow each other closely: that a beat
+    differs from the one of an hour ago does not say that it beats now.
+    """
 
     def __init__(self) -> None:
-        self._seen: tuple[int, int] | None = None
-        self._moved_at: float | None = None
+        self._seen = (-1, -1)
+        self._since = 0.0
+        self._looked_at = float("-inf")
+        self.has_moved = False
 
-    def see(self, term: int, beat: int, now_s: float) -> float | None:
-        """Return how long the beat has stood still; None at the first look, which shows no movement."""
-        if self._seen is None:
-            self._seen = (term, beat)
-            return None
-        if (term, beat) != self._seen:
-            self._seen, self._moved_at = (term, beat), now_s
-        elif self._moved_at is None:
-            self._moved_at = now_s
-        return now_s - self._moved_at
+    def see(self, term: int, beat: int, now_s: float) -> float:
+        """Return how long the beat has stood still while it was watched."""
+        if now_s - self._looked_at > _LOOK_S:
+            self._seen, self._since, self.has_moved = (term, beat), now_s, False
+        elif (term, beat) != self._seen:
+            self._seen, self._since, self.has_moved = (term, beat), now_s, True
+        self._looked_at = now_s
+        return now_s - self._since
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where a status comes from: a bounded ``read`` of the store, and what this process knows itself."""
 
-    read: Read
+    read: Reader
     scheduler_state: Callable[[], Mapping[str, Any]]
     services_state: Callable[[], Sequence[Mapping[str, Any]]]
     watch: LeaderWatch
@@ -78,12 +94,14 @@ async def status_view(plane: ControlPlane, sources: Sources) -> dict[str, Any]:
     """Return the whole status as plain JSON values; never raises for a store that is away."""
     error: StandfastError | None = None
     seen: StoreSeen | None = None
+    state = sources.scheduler_state()
     try:
         seen = await sources.read(lambda tx: look(tx, plane))
+        beat_s = await _beat(plane, sources, seen.control) if not state.get("is_leader") else None
     except (StoreUnavailableError, StoreError) as away:
-        error = away
-    state, services = sources.scheduler_state(), [dict(one) for one in sources.services_state()]
-    leader = _leader(plane, sources.watch, state, seen)
+        error, seen, beat_s = away, None, None
+    services = [dict(one) for one in sources.services_state()]
+    leader = _leader(plane, state, seen, beat_s)
     observed = _observed(plane, seen, error, leader=leader, services=services)
     judged = findings(observed)
     return {
@@ -179,23 +197,35 @@ def _queries(dialect: Dialect) -> Queries:
     return load_queries("standfast.app", dialect)
 
 
+async def _beat(plane: ControlPlane, sources: Sources, control: Control) -> float:
+    """Return how long another process's leader has been silent, watching it until that is known.
+
+    Bounded: each turn waits, and it ends when the beat moves or has stood still for too long.
+    """
+    limit_s = limits_of(plane.config).leader_silent_s
+    watch, now = sources.watch, plane.clock.monotonic
+    silent_s = watch.see(control.term, control.beat, now())
+    while control.leader and not watch.has_moved and silent_s <= limit_s:
+        await asyncio.sleep(_AGAIN_S)
+        control = await sources.read(plane.tasks.store.control)
+        silent_s = watch.see(control.term, control.beat, now())
+    return silent_s
+
+
 def _leader(
-    plane: ControlPlane, watch: LeaderWatch, state: Mapping[str, Any], seen: StoreSeen | None
+    plane: ControlPlane, state: Mapping[str, Any], seen: StoreSeen | None, beat_s: float | None
 ) -> LeaderSeen | None:
-    name = seen.control.leader if seen else str(state.get("name", ""))
-    term = seen.control.term if seen else int(state.get("term", 0))
-    silent_s = None
-    if seen is not None:
-        silent_s = watch.see(term, seen.control.beat, plane.clock.monotonic())
-    if state.get("is_leader"):
-        silent_s = state.get("last_tick_s")
-    if not name and not state:
+    if seen is None and not state:
         return None
     jumped_at = str(state.get("clock_jump_at") or "")
     return LeaderSeen(
-        name, term, silent_s, errors=tuple(state.get("errors", ())), jump_s=state.get("clock_jump_s", 0.0),
+        seen.control.leader if seen else str(state.get("name", "")),
+        seen.control.term if seen else int(state.get("term", 0)),
+        state.get("last_tick_s") if state.get("is_leader") else beat_s,
+        errors=tuple(state.get("errors", ())),
+        jump_s=state.get("clock_jump_s", 0.0),
         jump_age_s=_age_s(plane, jumped_at),
-    )  # fmt: skip
+    )
 
 
 def _observed(
