@@ -166,6 +166,14 @@ def registry_folder(environ: Mapping[str, str] | None = None) -> Path:
     return Path(state) / "standfast" / "instances"
 
 
+def noted_config(data_dir: Path, environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the configuration file that the instance of ``data_dir`` was last started with, if it is there."""
+    run = read_run(data_dir)
+    noted = [run.config] if isinstance(run, Run) else []
+    noted += [note["config"] for note in _notes(environ) if note["data_dir"] == str(data_dir)]
+    return next((Path(config) for config in noted if Path(config).is_file()), None)
+
+
 def find(wanted: Wanted, cwd: Path, environ: Mapping[str, str] | None = None) -> Address | Found:
     """Return the instance that is meant in ``cwd``.
 

@@ -1,0 +1,50 @@
+"""Opens the store of an instance that does not run, to look at it; changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from standfast.app.config import FILE_NAME, Config, load_config, parse_config
+from standfast.app.instance import Address, Found, noted_config
+from standfast.app.stores import open_database
+from standfast.facts.database import Database
+from standfast.facts.store import FactStore
+from standfast.kernel.clock import SystemClock
+from standfast.kernel.errors import TransientError
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineStore:
+    """A store that is open for reading, and its facts."""
+
+    database: Database
+    facts: FactStore
+
+
+@contextlib.contextmanager
+def open_offline(found: Address | Found) -> Iterator[OfflineStore]:
+    """Open the store of ``found`` for reading; TransientError where it is not on this machine."""
+    if isinstance(found, Address):
+        raise TransientError(
+            f"{found.url} does not answer, and its store is not known here",
+            fix="run this where the data directory is, with --data-dir",
+            code="NotRunning",
+        )
+    database = open_database(config_of(found), is_read_only=True)
+    try:
+        yield OfflineStore(database, FactStore(database.dialect, SystemClock()))
+    finally:
+        database.close()
+
+
+def config_of(found: Found) -> Config:
+    """Return the configuration that belongs to a data directory, or the defaults where none is known."""
+    config = noted_config(found.data_dir)
+    beside = found.data_dir.parent / FILE_NAME
+    if config is None and beside.is_file():
+        config = beside
+    if config is None:
+        return parse_config("", source=beside, data_dir=found.data_dir)
+    return load_config(config, data_dir=found.data_dir)

@@ -1,0 +1,1 @@
+"""What ``standfast init`` writes."""

@@ -1,0 +1,6 @@
+"""``python -m standfast.cli`` is the command ``standfast``."""
+
+from standfast.cli.main import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""The commands, one module per subject; each adds its own to the group that it is given."""

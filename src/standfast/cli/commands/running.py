@@ -1,0 +1,91 @@
+"""``standfast up | down``: one instance with everything that belongs to it, in one tree of processes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from standfast.api.serve import serve_plane
+from standfast.app.config import load_config
+from standfast.app.down import ORDERLY_S, Down, Ended, bring_down
+from standfast.app.instance import Address
+from standfast.app.reporters import reporter_for
+from standfast.app.up import run_up
+from standfast.cli.output import Printer, say
+from standfast.cli.registry import command
+from standfast.cli.session import Session
+from standfast.kernel.errors import ConfigError
+
+Blueprint = Annotated[
+    Path, typer.Argument(metavar="[BLUEPRINT]", help="Folder with a standfast.toml, or the file itself.")
+]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", min=0, max=65_535, help="Port of the API instead of api.port; 0 is any free one."),
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="DIR", help="Data directory instead of .standfast.")
+]
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", min=1.0, max=3_600.0, metavar="SECONDS", help="Longest wait."),
+]
+
+_OUTCOMES = {
+    Ended.NOTHING_RAN: "nothing ran",
+    Ended.STOPPED: "stopped; nothing that was acknowledged is lost",
+    Ended.WAS_GONE: "it was gone already; what it had left was ended",
+    Ended.STILL_RUNS: "it still runs",
+}
+
+
+def add(app: typer.Typer) -> None:
+    """Add the commands."""
+    example = "standfast up blueprints/evaluation --port 0"
+    command(app, up, "up", schema="up", example=example, is_remote=False)
+    command(app, down, "down", schema="down", example="standfast down")
+
+
+def up(session: Session, blueprint: Blueprint = Path(), port: Port = None, data_dir: DataDir = None) -> int:
+    """Start an instance and keep it going until Ctrl-C: API, scheduler, executors, the blueprint's programs.
+
+    Preflight comes first and must be green. What happens is told on stderr: as a page on a terminal, as
+    lines elsewhere. Ctrl-C, SIGTERM or `standfast down` stop all of it and lose nothing.
+    """
+    config = load_config(blueprint, data_dir=data_dir).changed(port=port, data_dir=data_dir)
+    code = asyncio.run(
+        run_up(config, serve_api=serve_plane, reporter=reporter_for(), started_from=Path.cwd())
+    )
+    if session.is_json:
+        session.emit({"exit_code": code, "data_dir": str(config.data_dir)}, lambda _: None)
+    return code
+
+
+def down(session: Session, timeout: Timeout = ORDERLY_S) -> int:
+    """Stop the instance that belongs to this folder, in order; exit code 1 if it does not end in time.
+
+    Nothing runs: that is success too.
+    """
+    found = session.found()
+    if isinstance(found, Address):
+        raise ConfigError(
+            "down stops instances on this machine, not by their address",
+            fix="run it where the instance runs, with --data-dir if need be",
+        )
+    result = bring_down(found.data_dir, limit_s=timeout, told=say)
+    data = {
+        "ended": result.ended.value, "pid": result.run.process.pid if result.run else None,
+        "waited_s": round(result.waited_s, 3), "data_dir": str(found.data_dir),
+    }  # fmt: skip
+    session.emit(data, lambda out: _print(out, result))
+    return 1 if result.ended is Ended.STILL_RUNS else 0
+
+
+def _print(out: Printer, result: Down) -> None:
+    out.line(_OUTCOMES[result.ended])
+    if result.ended is Ended.STILL_RUNS and result.run is not None:
+        pid = result.run.process.pid
+        out.line(f"  fix   see what it does: standfast status; end it at once: kill -9 {pid}; standfast down")

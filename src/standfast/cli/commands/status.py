@@ -1,0 +1,210 @@
+"""``standfast status | logs``: what is wrong, why, and what to do, within ten seconds on every bad day."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.text import Text
+
+from standfast.app.config import Config
+from standfast.app.instance import LOGS_NAME, Address, Found, Run, noted_config, token_of
+from standfast.app.offline import config_of
+from standfast.app.presence import judge, look
+from standfast.cli.output import Printer, plain, printer
+from standfast.cli.registry import command
+from standfast.cli.session import Session, ask, path_segment
+from standfast.cli.status_page import print_status
+from standfast.kernel.clock import SystemClock, iso
+from standfast.kernel.errors import (
+    AuthError,
+    ConfigError,
+    NotFoundError,
+    StandfastError,
+    TransientError,
+    UnhealthyError,
+)
+from standfast.kernel.verdict import Finding, Verdict, combine
+
+Watch = Annotated[bool, typer.Option("--watch", help="Look again every two seconds, until Ctrl-C.")]
+LogName = Annotated[
+    str, typer.Argument(metavar="[NAME]", help="Service or executor; without it, the instance itself.")
+]
+Lines = Annotated[int, typer.Option("--lines", min=1, max=10_000, help="Last lines to show.")]
+
+#: One question has this long: with three of them the answer still comes within ten seconds.
+_ASK_S = 3.0
+_WATCH_S = 2.0
+_LARGEST_LOG_BYTES = 4_000_000
+_OK, _UNHEALTHY, _AUTH, _UNREACHABLE = 0, 3, 4, 7
+
+
+def add(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, status, "status", schema="status", example="standfast status --watch")
+    command(app, logs, "logs", schema="logs", example="standfast logs executor-1 --lines 50")
+
+
+def status(session: Session, watch: Watch = False) -> int:
+    """Say what is wrong, why, and what to do about it; then how far the work is.
+
+    Works on every bad day: it asks the API, and where that does not answer it looks at the processes.
+    Exit code 0 where all is well, 3 where something is not or is unknown, 7 where no API answers.
+    """
+    if watch:
+        return _watch(session)
+    data, code = look_once(session)
+    session.emit(data, lambda out: print_status(out, data))
+    return code
+
+
+def look_once(session: Session) -> tuple[dict[str, Any], int]:
+    """Return the status and its exit code; whatever is wrong is a finding in it."""
+    try:
+        found = session.found()
+    except TransientError as error:
+        return _without_api([_finding_of(error)]), _UNREACHABLE
+    address, problem = _address(session, found)
+    try:
+        data = _checked(_ask(address) if address is not None else None)
+    except StandfastError as error:
+        problem = error
+    else:
+        if data is not None:
+            return _with_local(data, found)
+    return _local(found, problem), _AUTH if isinstance(problem, AuthError) else _UNREACHABLE
+
+
+def _address(session: Session, found: Address | Found) -> tuple[Address | None, StandfastError | None]:
+    """Return whom to ask: the address that was written down, or where the configuration says it would be."""
+    if isinstance(found, Address):
+        return found, None
+    run = found.run()
+    if run is None or (isinstance(run, Run) and not (run.is_alive and run.url)):
+        return None, None
+    try:
+        token = token_of(session.wanted, found)
+        url = run.url if isinstance(run, Run) else _url_of(config_of(found))
+    except ConfigError as error:
+        return None, error
+    return Address(url, token), None
+
+
+def _url_of(config: Config) -> str:
+    return f"http://{config.api.host}:{config.api.port}"
+
+
+def _ask(address: Address) -> Any:
+    return ask(address, "GET", "/status", total_s=_ASK_S).body
+
+
+def _checked(data: Any) -> dict[str, Any] | None:
+    """Return the answer if it is a status at all; UnhealthyError for anything else that is JSON."""
+    if data is None:
+        return None
+    if not isinstance(data, dict) or not isinstance(data.get("findings"), list) or "verdict" not in data:
+        raise UnhealthyError(
+            "what answered is no standfast API: its status has no findings",
+            fix="see which program has the port: ss -ltnp", code="ApiReplyUnexpected",
+        )  # fmt: skip
+    return data
+
+
+def _with_local(data: dict[str, Any], found: Address | Found) -> tuple[dict[str, Any], int]:
+    """Add what only this machine can see: a record of the instance that cannot be read."""
+    run = found.run() if isinstance(found, Found) else None
+    if isinstance(found, Found) and run is not None and not isinstance(run, Run):
+        extra = judge(look(found, None, SystemClock().wall()))
+        data["findings"] = [*(finding.as_dict() for finding in extra), *data["findings"]]
+        data["verdict"] = combine([Verdict[data["verdict"]], *(f.verdict for f in extra)]).name
+    return data, _OK if data["verdict"] == Verdict.PASS.name else _UNHEALTHY
+
+
+def _local(found: Address | Found, problem: StandfastError | None) -> dict[str, Any]:
+    """Return the status of an instance whose API does not answer."""
+    if isinstance(found, Address):
+        assert problem is not None, "an address was asked"
+        return _without_api([_finding_of(problem)])
+    config = noted_config(found.data_dir)
+    seen = look(found, problem, SystemClock().wall(), blueprint=_blueprint(found, config))
+    findings = judge(seen)
+    if isinstance(problem, AuthError):
+        findings = [_finding_of(problem), *findings]
+    return _without_api(findings, data_dir=str(found.data_dir), how=found.how)
+
+
+def _blueprint(found: Found, config: Path | None) -> str:
+    folder = config.parent if config is not None else found.data_dir.parent
+    cwd = Path.cwd()
+    return str(folder.relative_to(cwd)) if folder.is_relative_to(cwd) else str(folder)
+
+
+def _finding_of(error: StandfastError) -> Finding:
+    message = f"{error.what}: {error.why}" if error.why else error.what
+    remedy = error.fix or "standfast doctor"
+    return Finding("api", Verdict.FAIL, error.code, message, remedy=remedy, since=error.since)
+
+
+def _without_api(findings: list[Finding], **more: str) -> dict[str, Any]:
+    return {
+        "verdict": combine(finding.verdict for finding in findings).name,
+        "findings": [finding.as_dict() for finding in findings],
+        "at": iso(SystemClock().wall()),
+        **more,
+    }
+
+
+def _watch(session: Session) -> int:
+    """Look every two seconds until Ctrl-C; each look is bounded, so a dead instance does not stop it."""
+    out = printer()
+    if session.is_json or not out.console.is_terminal:
+        while True:
+            data, _ = look_once(session)
+            session.emit(data, lambda lines, shown=data: print_status(lines, shown))  # type: ignore[misc]
+            time.sleep(_WATCH_S)
+    with Live(console=out.console, screen=True, auto_refresh=False) as live:
+        while True:
+            data, _ = look_once(session)
+            with out.console.capture() as captured:
+                print_status(out, data)
+            live.update(Text.from_ansi(captured.get()), refresh=True)
+            time.sleep(_WATCH_S)
+
+
+def logs(session: Session, name: LogName = "", lines: Lines = 30) -> None:
+    """Show the last lines of a log of the instance that belongs to this folder."""
+    found = session.found()
+    if isinstance(found, Address):
+        raise ConfigError("logs are files on the instance's machine", fix="run it there, with --data-dir")
+    folder = found.data_dir / LOGS_NAME
+    known = sorted(path.stem for path in folder.glob("*.log")) if folder.is_dir() else []
+    wanted = path_segment(name, what="log", fix=f"known: {', '.join(known)}") if name else "standfast"
+    if wanted not in known:
+        raise NotFoundError(
+            f"there is no log of {wanted} in {folder}", fix=f"known: {', '.join(known) or 'none'}"
+        )
+    path = folder / f"{wanted}.log"
+    shown = _last(path, lines)
+    session.emit({"path": str(path), "lines": shown}, lambda out: _print_lines(out, shown))
+
+
+def _last(path: Path, count: int) -> list[str]:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - _LARGEST_LOG_BYTES))
+            text = stream.read().decode("utf-8", "replace")
+    except OSError as error:
+        raise UnhealthyError(
+            f"{path} cannot be read", why=error.strerror or "", fix=f"ls -l {path}"
+        ) from error
+    return [plain(line) for line in text.splitlines()[-count:]]
+
+
+def _print_lines(out: Printer, lines: list[str]) -> None:
+    for line in lines:
+        out.line(line)

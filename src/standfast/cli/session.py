@@ -1,0 +1,114 @@
+"""What every command has: how to print, which instance is meant, and one way to ask its API."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from standfast.app.client import ApiClient, ClientLimits, Reply
+from standfast.app.instance import Address, Found, Run, Unreadable, Wanted, find, token_of
+from standfast.cli import output
+from standfast.kernel.errors import NotFoundError, StandfastError, TransientError
+
+#: No command waits longer than this for one answer, unless it says so.
+CALL_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One call of one command."""
+
+    command: str
+    is_json: bool
+    wanted: Wanted
+
+    def emit(self, data: object, render: output.Renderer) -> None:
+        """Print ``data`` for a machine, or what ``render`` makes of it for a person."""
+        if self.is_json:
+            output.print_json(output.envelope(self.command, data=data))
+        else:
+            render(output.printer())
+
+    def fail(self, error: StandfastError) -> None:
+        """Print ``error`` for a machine, where one reads; for a person it is printed at the top."""
+        if self.is_json:
+            output.print_json(output.envelope(self.command, error=output.error_body(error)))
+
+    def found(self) -> Address | Found:
+        """Return the instance that is meant; raise where none or several fit."""
+        return find(self.wanted, Path.cwd(), os.environ)
+
+    def address(self) -> Address:
+        """Return where the API of the meant instance listens, and the token for it.
+
+        Raises TransientError where it does not run.
+        """
+        found = self.found()
+        if isinstance(found, Address):
+            return found
+        return Address(url_of(found), token_of(self.wanted, found))
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: Mapping[str, Any] | None = None,
+        total_s: float = CALL_S,
+    ) -> Any:
+        """Make one call to the API and return the JSON that it answered."""
+        return ask(self.address(), method, path, query=query, body=body, total_s=total_s).body
+
+    def get(self, path: str, **query: object) -> Any:
+        """Return what the API has at ``path``; empty values of ``query`` are left out."""
+        return self.call("GET", path, query=query)
+
+
+def ask(
+    address: Address,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, object] | None = None,
+    body: Mapping[str, Any] | None = None,
+    total_s: float = CALL_S,
+) -> Reply:
+    """Make one call to the API at ``address``."""
+    wanted = {key: str(value) for key, value in (query or {}).items() if value not in (None, "")}
+
+    async def exchange() -> Reply:
+        limits = ClientLimits(total_s=total_s, connect_s=total_s)
+        async with ApiClient(address.url, address.token, limits) as client:
+            return await client.call(method, path, query=wanted, body=body)
+
+    return asyncio.run(exchange())
+
+
+def url_of(found: Found) -> str:
+    """Return the address that the instance wrote down; raise TransientError where it does not run."""
+    run = found.run()
+    if isinstance(run, Run) and run.is_alive and run.url:
+        return run.url
+    if isinstance(run, Run) and run.is_alive:
+        what, fix = f"the instance (process {run.process.pid}) is still starting", "standfast status --watch"
+    elif isinstance(run, Unreadable):
+        what, fix = f"{run.path} cannot be read: {run.why}", "standfast status"
+    elif isinstance(run, Run):
+        what = f"the instance (process {run.process.pid}, started {run.started_at}) is gone without a goodbye"
+        fix = f"start it again: standfast up {run.blueprint}"
+    else:
+        what, fix = f"no instance runs in {found.data_dir}", "start it: standfast up BLUEPRINT"
+    raise TransientError(what, why=found.how, fix=fix, code="NotRunning")
+
+
+def path_segment(name: str, *, what: str, fix: str) -> str:
+    """Return ``name`` if it may stand in the path of a request; NotFoundError otherwise."""
+    if not re.fullmatch(r"[A-Za-z0-9._:@-]{1,64}", name) or name in (".", ".."):
+        raise NotFoundError(f"{name[:64]!r} cannot be the name of a {what}", fix=fix)
+    return name

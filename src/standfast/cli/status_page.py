@@ -1,0 +1,92 @@
+"""Prints a status for people: what is wrong first, then the round, executors, services, publication."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from standfast.cli.output import Printer
+
+_BAR = 30
+
+
+def print_status(out: Printer, data: Mapping[str, Any]) -> None:
+    """Print ``data`` as ``GET /status`` answers it, or the shorter one of an instance that does not."""
+    name, version = data.get("name"), data.get("version")
+    out.line(" ".join(part for part in ("standfast", version, name, data["at"]) if part), style="bold")
+    findings = data["findings"]
+    out.findings(finding for finding in findings if finding.get("verdict") not in ("PASS", "SKIPPED"))
+    passed = sum(finding.get("verdict") == "PASS" for finding in findings)
+    out.line(f"{data['verdict']}: {passed} of {len(findings)} findings are PASS")
+    if data.get("round"):
+        _print_round(out, data["round"], data.get("last_round"))
+    _print_subjects(out, data.get("subjects") or ())
+    _print_executors(out, data.get("executors") or ())
+    _print_services(out, data.get("services") or ())
+    _print_publication(out, data.get("publication"))
+
+
+def _print_round(out: Printer, current: Mapping[str, Any], last: Mapping[str, Any] | None) -> None:
+    counts = current["counts"]
+    total = counts["total"]
+    ended = counts["succeeded"] + counts["failed"]
+    filled = round(_BAR * ended / total) if total else 0
+    out.line()
+    bar = "#" * filled + "." * (_BAR - filled)
+    out.line(f"round {current['round']} {current['state']}  [{bar}] {ended}/{total}")
+    out.line(
+        f"  total {total} = {counts['succeeded']} succeeded + {counts['failed']} failed + "
+        f"{counts['running']} running + {counts['pending']} pending ({counts['paused']} paused)"
+    )
+    if current.get("deadline_in_s") is not None:
+        out.line(f"  deadline in {current['deadline_in_s']:.0f} s")
+    if last and last["round"] != current["round"]:
+        why = f" ({last['reason'] or last['code']})" if last["reason"] or last["code"] else ""
+        out.line(f"  before it: round {last['round']} {last['state']}{why}, ended {last['ended_at']}")
+
+
+def _print_subjects(out: Printer, subjects: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        (
+            s["name"], "paused" if s["is_paused"] else "", s["slots"], s["open_tasks"], s["ended"],
+            _codes(s["own_errors"]), _codes(s["our_errors"]),
+        )
+        for s in subjects
+    ]  # fmt: skip
+    headings = (">subject", "", ">slots", ">open", ">attempts ended", "its errors", "our errors")
+    if rows:
+        out.table(headings, rows)
+
+
+def _codes(codes: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {code}" for code, count in codes.items())
+
+
+def _print_executors(out: Printer, executors: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        (
+            e["name"], "silent" if e["is_silent"] else "cordoned" if e["cordoned"] else "works", e["running"],
+            f"{e['silent_s']:.1f} s", e["info"].get("spooled"),
+        )
+        for e in executors
+    ]  # fmt: skip
+    if rows:
+        out.table(("executor", "state", ">running", ">silent for", ">spooled"), rows)
+
+
+def _print_services(out: Printer, services: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        (s["name"], s["state"], s["pid"], s["process_state"], s["restarts"], s["last_exit"], s["message"])
+        for s in services
+    ]
+    if rows:
+        out.table(("service", "state", ">pid", "", ">restarts", "last exit", "what"), rows)
+
+
+def _print_publication(out: Printer, publication: Mapping[str, Any] | None) -> None:
+    if publication:
+        when = f" {publication['settled_at']}" if publication.get("settled_at") else ""
+        what = f"publication {publication['epoch']} of round {publication['round']}"
+        out.line(f"{what}: {publication['state']}{when}")
+        if publication.get("reason"):
+            out.line(f"  because {publication['reason']}")
