@@ -46,6 +46,8 @@ def is_loopback(host: str) -> bool:
 
 def host_of(header: str) -> str:
     """Return the host in a Host header, without its port; empty where it is not one."""
+    if not header.isprintable() or set("@/?#") & set(header):
+        return ""
     try:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
