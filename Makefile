@@ -33,7 +33,7 @@ types: $(VENV)/.installed-dev ## mypy --strict
 	@$(BIN)/mypy
 
 layers: $(VENV)/.installed-dev ## who may import whom
-	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/lint-imports --no-cache --no-logo
 
 format: $(VENV)/.installed-dev ## put the code into its one form
 	@$(BIN)/ruff check --fix .
