@@ -272,11 +272,11 @@ def stuck_because(seen: Observed) -> tuple[str, str]:
         (not present, "no executor is there", "standfast executor, or standfast up"),
         (
             bool(present) and all(one.cordoned for one in present),
-            "every executor is cordoned", "standfast executor uncordon NAME",
+            "every executor is cordoned", "standfast executors uncordon NAME",
         ),
         (
             bool(waiting) and all(one.is_paused for one in waiting),
-            "every subject with open tasks is paused", "standfast subject resume NAME",
+            "every subject with open tasks is paused", "standfast task resume NAME",
         ),
         (
             any(one.info.get("last_error") for one in present),
@@ -303,7 +303,7 @@ def _subjects(seen: Observed) -> Iterator[Finding]:
         if one.is_paused:
             yield Finding(
                 "subject", Verdict.PASS, "SubjectPaused", f"subject {one.name} is paused by an operator",
-                one.name, remedy=f"standfast subject resume {one.name}",
+                one.name, remedy=f"standfast task resume {one.name}",
             )  # fmt: skip
     yield from _our_failures(seen)
 

@@ -36,9 +36,6 @@ def nothing_seen() -> dict[str, Any]:
     return {"services": [], "problems": [], "rounds": [], "subjects": [], "publication": None}
 
 
-# --- lines -----------------------------------------------------------------------------------------
-
-
 def news(before: Seen, after: Seen) -> list[str]:
     """Return one line for each thing that happened between two looks."""
     return [
@@ -126,9 +123,6 @@ def _publication_news(before: Seen | None, after: Seen | None) -> Iterator[str]:
 
 def _by_weight(publication: Seen) -> list[Seen]:
     return sorted(publication["weights"], key=lambda entry: -entry["weight"])
-
-
-# --- a page ----------------------------------------------------------------------------------------
 
 
 def page(seen: Seen) -> RenderableType:

@@ -122,6 +122,7 @@ def _number(value: float) -> str:
 
 def _commands() -> Iterator[str]:
     yield from _COMMANDS.splitlines()
+    yield ""
     yield "| exit code | meaning |"
     yield "|---|---|"
     for code, meaning in EXIT_CODES.items():

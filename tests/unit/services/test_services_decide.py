@@ -47,9 +47,6 @@ def seen(*, letter: str = "S", sample: ProbeSample | None = None, good: float | 
     return Seen(NOW, NOW - 10.0, 77, letter, sample, good)
 
 
-# --- the state machine -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(ServiceState, ServiceEvent)))
 def test_every_pair_either_moves_or_is_refused(state: ServiceState, event: ServiceEvent) -> None:
     if (state, event) in TRANSITIONS:
@@ -69,9 +66,6 @@ def test_stop_is_accepted_in_every_state_and_leads_to_stopped() -> None:
 
 def test_a_service_that_is_told_to_stop_is_never_called_ready_again() -> None:
     assert move(ServiceState.STOPPING, ServiceEvent.ANSWERED) is ServiceState.STOPPING
-
-
-# --- readiness ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("letter", ["T", "t"])
@@ -132,9 +126,6 @@ def test_a_young_life_may_still_be_starting_and_an_old_one_is_late() -> None:
 def test_a_stopped_process_has_no_grace() -> None:
     stopped = Seen(NOW, NOW - 1, 77, "T")
     assert is_late(HTTP, stopped, judge(HTTP, stopped), was_ready=False)
-
-
-# --- what follows an end -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lived", [0.2, 1.2, 2.2, 11.0])
