@@ -10,13 +10,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from standfast.kernel.backoff import Backoff
 from standfast.tasks.model import Answer, Event, Prior, Report, TaskPolicy, TaskState, Tracking
 
 _S, _E = TaskState, Event
+
+MAX_TOKEN = 2**62
+MAX_TEXT = 100_000
+_TEXTS = ("outcome", "outcome_class", "error_code", "error")
 
 TRANSITIONS: Mapping[tuple[TaskState, Event], TaskState] = {
     (_S.PENDING, _E.CLAIM): _S.LEASED,
@@ -44,14 +48,40 @@ class Settled(NamedTuple):
     is_late: bool = False
 
 
+def objection(report: Report) -> str:
+    """Say why no store could keep this report; empty when one can.
+
+    SQLite would take a NUL character and PostgreSQL would not: what counts must not depend on that.
+    """
+    if not 0 < report.token <= MAX_TOKEN:
+        return f"a token is a whole number from 1 to {MAX_TOKEN}"
+    for name in _TEXTS:
+        text = getattr(report, name)
+        if len(text) > MAX_TEXT:
+            return f"{name} is longer than {MAX_TEXT} characters"
+        if "\0" in text or not _is_unicode(text):
+            return f"{name} holds a character that cannot be stored"
+    return ""
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def unmatched(report: Report, *, is_task: bool) -> Settled:
+    """Decide what a report is worth whose task was never leased under its token."""
+    if is_task:
+        return Settled(Answer.INVALID, f"token {report.token} was never granted for this task")
+    return Settled(Answer.UNKNOWN, "there is no such task")
+
+
 def settle(
-    current: Tracking | None, prior: Prior | None, report: Report, sha256: str, *, holder: str, now_ms: int
+    current: Tracking, prior: Prior, report: Report, sha256: str, *, holder: str, now_ms: int
 ) -> Settled:
     """Decide what one report is worth; ``prior`` is the attempt under the token that it names."""
-    if current is None:
-        return Settled(Answer.UNKNOWN, "there is no such task")
-    if prior is None:
-        return Settled(Answer.INVALID, f"token {report.token} was never granted for this task")
     if prior.holder != holder:
         return Settled(Answer.STALE, f"this lease is not held by {holder}")
     if prior.sha256 is not None:
@@ -72,6 +102,11 @@ def _against_lease(current: Tracking, report: Report, now_ms: int) -> Settled:
     if now_ms >= current.expires_at_ms:
         return Settled(Answer.EXPIRED, "the lease ran out before the report came", is_late=True)
     return Settled(Answer.ACCEPTED)
+
+
+def after_report(report: Report, attempts: int, max_attempts: int) -> Event:
+    """Decide what an accepted report does to its task."""
+    return Event.RESULT if report.is_result else after_failure(attempts, max_attempts)
 
 
 def after_failure(attempts: int, max_attempts: int) -> Event:
@@ -112,14 +147,3 @@ def advance_clock_ms(now_ms: int, elapsed_s: float, *, cap_s: float) -> int:
     renewed a lease does not count against its holder. A negative step never happens (I14).
     """
     return now_ms + int(min(max(elapsed_s, 0.0), cap_s) * 1000)
-
-
-def first_answers(reports: Sequence[Report]) -> list[int | None]:
-    """Return for each report the index of an earlier one for the same lease, or None."""
-    seen: dict[tuple[str, int], int] = {}
-    earlier: list[int | None] = []
-    for index, report in enumerate(reports):
-        key = (report.task_id, report.token)
-        earlier.append(seen.get(key))
-        seen.setdefault(key, index)
-    return earlier

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from standfast.facts.database import Tx
-from standfast.facts.database.errors import StatementError
 from standfast.kernel.canonical import canonical_json
 from standfast.kernel.clock import Clock, Entropy, iso
 from standfast.tasks import decide
 from standfast.tasks.model import (
-    Answer,
     AttemptState,
+    Ending,
     Event,
     ItemAnswer,
     Lease,
+    Look,
     NewTask,
-    Prior,
     Report,
+    Taken,
     TaskPolicy,
     TaskState,
+    Terms,
     Tracking,
 )
-from standfast.tasks.store import Control, Move, Picked, TaskStore, name_of
+from standfast.tasks.settlement import FOREVER_MS, Settlement
+from standfast.tasks.store import Move, TaskStore, name_of
 
-_PASSES = 3
 _ORDER_BITS = 62
 
 
@@ -56,10 +56,16 @@ class TaskDriver:
         self._entropy = entropy
 
     def add(self, tx: Tx, tasks: Sequence[NewTask]) -> None:
-        """Add work; what is there already, by id or by (batch, key), is left as it is."""
+        """Add work, except to a batch that is over.
+
+        What is there already, by id or by (batch, key), is left as it is.
+        """
+        if not tasks:
+            return
+        self.store.serialise_claims(tx)  # A batch must not be closed in the middle of this.
         at, sql = self.wall_iso(), self.store.sql
-        for subject in sorted({task.subject for task in tasks}):
-            tx.rows(sql["add_subject"], {"name": subject, "slots": self.policy.slots_initial})
+        subjects = sorted({task.subject for task in tasks})
+        tx.each(sql["add_subject"], [(subject, self.policy.slots_initial) for subject in subjects])
         # Stored in the order of the claims to come: neighbours are then claimed together.
         ordered = sorted(tasks, key=lambda task: task.order)
         names = [int(task.task_id, 16) for task in ordered]
@@ -68,49 +74,46 @@ class TaskDriver:
             for name, t in zip(names, ordered, strict=True)
         ]
         tx.each(sql["add_task"], rows)
-        tx.each(sql["add_tracking"], [(n, t.subject, t.order) for n, t in zip(names, ordered, strict=True)])
+        tx.each(sql["add_tracking"], [(name, t.order) for name, t in zip(names, ordered, strict=True)])
 
     def claim(self, tx: Tx, claim: Claim) -> Grant:
         """Lease up to ``claim.limit`` waiting tasks, least served subjects first, within their slots."""
-        control = self._see(tx, claim)
-        if control.is_draining:
+        self.store.leases.enter(tx, self._card(claim))
+        look = self.store.look(tx, claim.holder)
+        if look.is_draining:
             return Grant([], "draining: an operator stopped new claims (standfast task drain --off)")
-        if tx.rows(self.store.sql["executor"], {"name": claim.holder})[0][1]:
+        if look.is_cordoned:
             return Grant([], f"{claim.holder} is cordoned")
-        self.store.serialise_claims(tx)
-        chosen = self._choose(tx, claim.limit, control.now_ms)
-        leases = self._grant(tx, chosen, claim.holder, control.now_ms)
+        if not look.free:
+            return Grant([], "no subject has a free slot")
+        leases = [self._lease(taken) for taken in self._take(tx, claim, look)]
         return Grant(leases, "" if leases else "no task is waiting")
 
-    def _see(self, tx: Tx, claim: Claim) -> Control:
-        control = self.store.control(tx)
-        tx.rows(
-            self.store.sql["see_executor"],
-            {
-                "name": claim.holder, "instance": claim.instance, "at": self.wall_iso(),
-                "now_ms": control.now_ms, "info": canonical_json(claim.info),
-            },
-        )  # fmt: skip
-        return control
+    def _card(self, claim: Claim) -> dict[str, str]:
+        return {
+            "name": claim.holder, "instance": claim.instance, "at": self.wall_iso(),
+            "info": canonical_json(claim.info),
+        }  # fmt: skip
 
-    def _choose(self, tx: Tx, count: int, now_ms: int) -> list[Picked]:
-        slots, running = self.store.claimable(tx), self.store.running(tx)
-        free = {name: n for name in self._shuffled(slots) if (n := slots[name] - running.get(name, 0)) > 0}
-        chosen: dict[str, list[Picked]] = {}
-        # A subject with less work than its share leaves room for others; a few passes fill it, and
-        # what they miss is claimed by the next request.
-        for _ in range(_PASSES):
-            quotas = decide.share(free, running, count)
-            changed = {name: n for name, n in quotas.items() if len(chosen.get(name, ())) < n}
-            if not changed:
-                break
-            chosen.update(self.store.pick(tx, changed, now_ms))
-            for name, wanted in changed.items():
-                if len(chosen[name]) < wanted:
-                    free[name] = len(chosen[name])
-            if sum(map(len, chosen.values())) >= count:
-                break
-        return [picked for several in chosen.values() for picked in several][:count]
+    def _take(self, tx: Tx, claim: Claim, look: Look) -> list[Taken]:
+        free = {name: look.free[name] for name in self._shuffled(look.free)}
+        quotas = decide.share(free, look.running, claim.limit)
+        terms = self._terms(claim, look.now_ms)
+        taken = self.store.leases.take(tx, quotas, terms)
+        if len(taken) == claim.limit or quotas == free:
+            return taken
+        # Some subjects had less work than their share. Counting what waits makes the second choice exact.
+        for one in taken:
+            free[one.subject] -= 1
+        open_free = {name: n for name, n in free.items() if n > 0}
+        waiting = self.store.waiting(tx, list(open_free), most=max(open_free.values()), now_ms=look.now_ms)
+        exact = {name: least for name, n in open_free.items() if (least := min(n, waiting.get(name, 0))) > 0}
+        if not exact:
+            return taken
+        running = {name: look.running.get(name, 0) + look.free[name] - free[name] for name in exact}
+        quotas = decide.share(exact, running, claim.limit - len(taken))
+        left = terms._replace(attempt_ids=terms.attempt_ids[len(taken) :])
+        return taken + self.store.leases.take(tx, quotas, left)
 
     def _shuffled(self, names: Mapping[str, int]) -> list[str]:
         # Equal subjects must not be served in the order of their names for ever.
@@ -118,22 +121,14 @@ class TaskDriver:
         keyed = zip((draws[i : i + 4] for i in range(0, len(draws), 4)), names, strict=True)
         return [name for _, name in sorted(keyed)]
 
-    def _grant(self, tx: Tx, chosen: list[Picked], holder: str, now_ms: int) -> list[Lease]:
-        ttl_s, at = self.policy.lease_ttl_s, self.wall_iso()
-        expires_at, token = now_ms + int(ttl_s * 1000), self.store.last_token(tx)
-        leases, grants, attempts = [], [], []
-        for picked, name in zip(chosen, self._attempt_ids(len(chosen)), strict=True):
-            token += 1
-            grants.append((picked.row, token, holder, expires_at))
-            attempts.append((token, picked.row, picked.token, name, holder, at))
-            task_id = f"{picked.name:016x}"
-            number = picked.attempts + 1
-            leases.append(
-                Lease(task_id, name, token, number, picked.batch, picked.subject, picked.spec, ttl_s)
-            )
-        tx.each(self.store.sql["grant"], grants)
-        tx.each(self.store.sql["start_attempt"], attempts)
-        return leases
+    def _terms(self, claim: Claim, now_ms: int) -> Terms:
+        expires_at_ms = now_ms + int(self.policy.lease_ttl_s * 1000)
+        return Terms(claim.holder, self.wall_iso(), now_ms, expires_at_ms, self._attempt_ids(claim.limit))
+
+    def _lease(self, taken: Taken) -> Lease:
+        name, attempt_id, token, attempt, batch, subject, spec = taken
+        ttl_s = self.policy.lease_ttl_s
+        return Lease(f"{name:016x}", attempt_id, token, attempt, batch, subject, spec, ttl_s)
 
     def _attempt_ids(self, count: int) -> list[str]:
         # Version 4 UUIDs, written out here because uuid.UUID costs more than the SQL beside it.
@@ -144,92 +139,9 @@ class TaskDriver:
         ]
 
     def submit(self, tx: Tx, holder: str, reports: Sequence[Report]) -> list[ItemAnswer]:
-        """Answer every report; what is answered ACCEPTED is written, and one bad item costs no other.
-
-        The batch is written at once; when the database refuses it, it is halved until the refused items
-        stand alone (a savepoint per item costs 25 times as much on PostgreSQL).
-        """
-        earlier = decide.first_answers(reports)
-        first = [index for index, twin in enumerate(earlier) if twin is None]
-        answers: list[ItemAnswer | None] = [None] * len(reports)
-        hashes = [report_hash(report) for report in reports]
-        self._settle(tx, holder, [(index, reports[index], hashes[index]) for index in first], answers)
-        for index, twin in enumerate(earlier):
-            if twin is not None:
-                is_same = hashes[index] == hashes[twin]
-                kind = Answer.DUPLICATE if is_same else Answer.STALE
-                answers[index] = ItemAnswer(
-                    reports[index].task_id, kind, f"item {twin} of this batch has this lease"
-                )
-        return [answer for answer in answers if answer is not None]
-
-    def _settle(
-        self, tx: Tx, holder: str, items: list[tuple[int, Report, str]], answers: list[ItemAnswer | None]
-    ) -> None:
-        if not items:
-            return
-        try:
-            with tx.savepoint():
-                settled = self._settle_once(tx, holder, items)
-        except StatementError as error:
-            if len(items) == 1:
-                index, report, _ = items[0]
-                answers[index] = ItemAnswer(report.task_id, Answer.INVALID, error.why or error.what)
-                return
-            middle = len(items) // 2  # Halving ends: each call has fewer items, down to one.
-            self._settle(tx, holder, items[:middle], answers)
-            self._settle(tx, holder, items[middle:], answers)
-            return
-        for (index, _, _), answer in zip(items, settled, strict=True):
-            answers[index] = answer
-
-    def _settle_once(self, tx: Tx, holder: str, items: list[tuple[int, Report, str]]) -> list[ItemAnswer]:
-        now_ms = self.store.control(tx).now_ms
-        known = self.store.reported(tx, [report.token for _, report, _ in items])
-        pairs: list[tuple[Tracking | None, Report, str, decide.Settled]] = []
-        for _, report, sha256 in items:
-            prior, current = known.get(report.token, (None, None))
-            name = name_of(report.task_id)
-            if prior is None or prior.name != name:
-                prior, current = None, self.store.named(tx, report.task_id)
-            settled = decide.settle(current, prior, report, sha256, holder=holder, now_ms=now_ms)
-            pairs.append((current, report, sha256, settled))
-        self._write(tx, holder, now_ms, pairs)
-        return [ItemAnswer(report.task_id, s.answer, s.message) for _, report, _, s in pairs]
-
-    def _write(
-        self,
-        tx: Tx,
-        holder: str,
-        now_ms: int,
-        pairs: list[tuple[Tracking | None, Report, str, decide.Settled]],
-    ) -> None:
-        at, sql = self.wall_iso(), self.store.sql
-        ended, finished, moves, late = [], [], [], []
-        samples: dict[str, list[int]] = {}
-        for current, report, sha256, settled in pairs:
-            if settled.is_late:
-                late.append((report.token, sha256, holder, settled.answer.value, report.outcome, at))
-            if current is None or settled.answer is not Answer.ACCEPTED:
-                continue
-            state = AttemptState.RESULT if report.is_result else AttemptState.FAILED
-            ended.append(
-                (report.token, state.value, at, report.outcome_class, report.outcome, sha256,
-                 report.error_code, report.error)
-            )  # fmt: skip
-            if report.is_result:
-                finished.append((current.row, report.token, TaskState.DONE.value))
-            else:
-                event = decide.after_failure(current.attempts, self.policy.max_attempts)
-                moves.append(self.next_place(current, event, now_ms))
-            sample = samples.setdefault(current.subject, [0, 0])
-            sample[0] += 1
-            sample[1] += report.is_clean
-        tx.each(sql["end_attempt"], ended)
-        tx.each(sql["finish"], finished)
-        tx.each(sql["move"], moves)
-        tx.each(sql["late"], late)
-        tx.each(sql["sampled"], [(name, total, clean) for name, (total, clean) in sorted(samples.items())])
+        """Answer every report, in order; what is ACCEPTED is written, and one bad item costs no other."""
+        at, limit = self.wall_iso(), self.policy.max_attempts
+        return Settlement(self.store, self, limit, holder=holder, at=at).answer(tx, reports)
 
     def next_place(self, current: Tracking, event: Event, now_ms: int) -> Move:
         """Return where a leased task goes after a failure, an expiry or a release."""
@@ -262,72 +174,65 @@ class TaskDriver:
 
     def heartbeat(self, tx: Tx, claim: Claim, held: Sequence[tuple[str, int]]) -> list[str]:
         """Extend the leases that ``held`` (task, token) names and return the tasks that are lost."""
-        control = self._see(tx, claim)
-        known = self.store.reported(tx, [token for _, token in held])
-        live = {
-            token: current.row
-            for token, (prior, current) in known.items()
-            if _is_held(prior, current, claim.holder) and current.expires_at_ms > control.now_ms
-        }
-        expires_at = control.now_ms + int(self.policy.lease_ttl_s * 1000)
-        tx.each(self.store.sql["extend"], [(row, token, expires_at) for token, row in live.items()])
-        return [task_id for task_id, token in held if token not in live]
+        tx.rows(self.store.sql["see_executor"], self._card(claim))
+        now_ms = self.store.control(tx).now_ms
+        named = [(name, token) for task_id, token in held if (name := name_of(task_id)) is not None]
+        expires_at_ms = now_ms + int(self.policy.lease_ttl_s * 1000)
+        live = self.store.leases.extend(tx, named, claim.holder, now_ms=now_ms, expires_at_ms=expires_at_ms)
+        return [task_id for task_id, token in held if token not in live or name_of(task_id) is None]
 
     def release(self, tx: Tx, holder: str, held: Sequence[tuple[str, int]] | None, reason: str) -> int:
-        """Give leases back without counting an attempt: the named ones, or all of ``holder``."""
+        """Give leases back without counting an attempt: the named ones, or all of ``holder``.
+
+        A lease that is over is lost, not given back: its attempt stays counted.
+        """
         mine = self.store.leased(tx, holder)
         if held is not None:
             tokens = {token for _, token in held}
             mine = [t for t in mine if t.token in tokens]
-        return self._take_back(tx, mine, AttemptState.RELEASED, ("Released", reason))
+        now_ms = self.store.control(tx).now_ms
+        self.expire(tx, [t for t in mine if t.expires_at_ms <= now_ms], now_ms)
+        endings = [
+            self._taken_back(t, Event.RELEASE, AttemptState.RELEASED, ("Released", reason), now_ms)
+            for t in mine
+            if t.expires_at_ms > now_ms
+        ]
+        released = self.store.leases.conclude(
+            tx, endings, self.wall_iso(), after_ms=now_ms, until_ms=FOREVER_MS
+        )
+        return len(released)
 
     def register(self, tx: Tx, claim: Claim) -> int:
         """Note an executor's new life; what its earlier life still holds goes back to the queue.
 
-        The attempt stays counted: the earlier life may have died of it.
+        The attempt stays counted: the earlier life may have died of it. Only this call changes which life is
+        the current one: a call of an earlier life that was only slow must not.
         """
         before = tx.rows(self.store.sql["executor"], {"name": claim.holder})
-        self._see(tx, claim)
+        tx.rows(self.store.sql["see_executor"], self._card(claim))
         if not before or before[0][0] == claim.instance:
             return 0
-        return self.lose(tx, self.store.leased(tx, claim.holder), "ExecutorRestarted")
+        tx.rows(self.store.sql["register_executor"], {"name": claim.holder, "instance": claim.instance})
+        mine, now_ms = self.store.leased(tx, claim.holder), self.store.control(tx).now_ms
+        return self._lose(tx, mine, "ExecutorRestarted", now_ms, until_ms=FOREVER_MS)
 
-    def lose(self, tx: Tx, lost: Sequence[Tracking], code: str) -> int:
-        """Take leases away from holders that are gone; each attempt stays counted."""
-        return self._take_back(tx, lost, AttemptState.EXPIRED, (code, "the holder is gone"))
+    def expire(self, tx: Tx, leased: Sequence[Tracking], now_ms: int) -> int:
+        """Take away those of ``leased`` that are over at ``now_ms`` and return how many; an attempt each."""
+        return self._lose(tx, leased, "LeaseExpired", now_ms, until_ms=now_ms)
 
-    def _take_back(
-        self, tx: Tx, leased: Sequence[Tracking], state: AttemptState, why: tuple[str, str]
-    ) -> int:
-        # Locked and read again: a report may have been accepted between the look and now.
-        locked = self.store.tracked(tx, [t.row for t in leased])
-        still = [
-            now for t in leased
-            if (now := locked[t.row]).token == t.token and now.state == TaskState.LEASED
-        ]  # fmt: skip
-        now_ms, at = self.store.control(tx).now_ms, self.wall_iso()
+    def _lose(self, tx: Tx, leased: Sequence[Tracking], code: str, now_ms: int, *, until_ms: int) -> int:
         limit = self.policy.max_attempts
-        moves = [
-            self.next_place(
-                t,
-                Event.RELEASE if state is AttemptState.RELEASED else decide.after_failure(t.attempts, limit),
-                now_ms,
+        endings = [
+            self._taken_back(
+                t, decide.after_failure(t.attempts, limit), AttemptState.EXPIRED,
+                (code, "the holder is gone"), now_ms,
             )
-            for t in still
-        ]
-        self.store.move(tx, moves)
-        self.store.close_attempts(tx, [(t.token, state.value, at, *why) for t in still])
-        return len(still)
+            for t in leased
+        ]  # fmt: skip
+        lost = self.store.leases.conclude(tx, endings, self.wall_iso(), after_ms=-1, until_ms=until_ms)
+        return len(lost)
 
-
-def report_hash(report: Report) -> str:
-    """Return the identity of what a report says, by which a resend is known."""
-    said = (
-        f"{report.is_result:d}\n{report.outcome_class}\n{report.error_code}\n{report.error}\n{report.outcome}"
-    )
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _is_held(prior: Prior, current: Tracking, holder: str) -> bool:
-    is_running = prior.state == AttemptState.RUNNING and current.state == TaskState.LEASED
-    return is_running and prior.holder == holder == current.holder
+    def _taken_back(
+        self, current: Tracking, event: Event, state: AttemptState, why: tuple[str, str], now_ms: int
+    ) -> Ending:
+        return Ending(*self.next_place(current, event, now_ms), state.value, None, None, None, *why)

@@ -8,7 +8,7 @@ Values on the hot path are NamedTuples: a batch of 100 makes hundreds of them.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -96,6 +96,59 @@ class Tracking(NamedTuple):
     attempts: int
 
 
+class Look(NamedTuple):
+    """What a claim has to know before it chooses: ``free`` slots and ``running`` tasks by subject.
+
+    A subject that is paused, or has no free slot, is not in ``free``.
+    """
+
+    now_ms: int
+    is_draining: bool
+    is_cordoned: bool
+    free: Mapping[str, int]
+    running: Mapping[str, int]
+
+
+class Terms(NamedTuple):
+    """What every lease of one claim has in common, and a name for each of its attempts."""
+
+    holder: str
+    at: str
+    now_ms: int
+    expires_at_ms: int
+    attempt_ids: Sequence[str]
+
+
+class Taken(NamedTuple):
+    """A task that was leased just now; ``name`` is its key in the store."""
+
+    name: int
+    attempt_id: str
+    token: int
+    attempt: int
+    batch: str
+    subject: str
+    spec: str
+
+
+class Ending(NamedTuple):
+    """How one attempt ends and where its task goes; written only while its token holds the lease."""
+
+    row: int
+    token: int
+    state: int
+    order: int
+    not_before_ms: int
+    expires_at_ms: int
+    attempts: int
+    attempt_state: int
+    outcome_class: str | None
+    outcome: str | None
+    sha256: str | None
+    error_code: str
+    error: str
+
+
 class Prior(NamedTuple):
     """What is known of the attempt that a report names; ``name`` is the key of its task."""
 
@@ -122,8 +175,7 @@ class Report(NamedTuple):
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ItemAnswer:
+class ItemAnswer(NamedTuple):
     """The answer to one report, in the order of the batch."""
 
     task_id: str

@@ -20,12 +20,12 @@ def close_batch(tx: Tx, driver: TaskDriver, batch: str, reason: str) -> int:
     driver.store.serialise_claims(tx)
     open_rows = tx.rows(driver.store.sql["batch_open"], {"batch": batch})
     moves = [
-        Move(row, token, decide.TRANSITIONS[TaskState(state), Event.CANCEL].value, 0, 0, 0, 0)
-        for row, state, token in open_rows
+        Move(row, token, decide.TRANSITIONS[TaskState(state), Event.CANCEL].value, 0, 0, 0, attempts)
+        for row, state, token, attempts in open_rows
     ]
     driver.store.move(tx, moves)
     at, state = driver.wall_iso(), AttemptState.CANCELLED.value
-    tokens = [token for _, state, token in open_rows if state == TaskState.LEASED]
+    tokens = [token for _, state, token, _ in open_rows if state == TaskState.LEASED]
     driver.store.close_attempts(tx, [(token, state, at, "Cancelled", reason) for token in tokens])
     return len(open_rows)
 
@@ -53,8 +53,8 @@ def requeue(tx: Tx, driver: TaskDriver, task_id: str) -> None:
 
 
 def forget(tx: Tx, driver: TaskDriver, batch: str) -> None:
-    """Delete the tasks, attempts and late reports of a batch that is over."""
-    for query in ("forget_late", "forget_attempts", "forget_tracking", "forget_tasks"):
+    """Delete the tasks, attempts and late reports of a batch that is over; no token is granted twice."""
+    for query in ("raise_floor", "forget_late", "forget_attempts", "forget_tracking", "forget_tasks"):
         tx.rows(driver.store.sql[query], {"batch": batch})
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from standfast.facts.database import Queries, Tx, load_queries
 from standfast.facts.database.ports import Dialect
-from standfast.tasks.model import Counts, ExecutorInfo, Prior, TaskState, Tracking
+from standfast.tasks.adapters.postgres import PostgresLeases
+from standfast.tasks.adapters.sqlite import SqliteLeases
+from standfast.tasks.model import Counts, ExecutorInfo, Look, Prior, TaskState, Tracking
+from standfast.tasks.ports import LeaseTable
 
 
 class Control(NamedTuple):
@@ -19,18 +22,6 @@ class Control(NamedTuple):
     leader: str
     term: int
     beat: int
-
-
-class Picked(NamedTuple):
-    """A waiting task that a claim may have; ``token`` is that of its last attempt, 0 for none."""
-
-    subject: str
-    row: int
-    token: int
-    attempts: int
-    name: int
-    batch: str
-    spec: str
 
 
 class SubjectRow(NamedTuple):
@@ -62,7 +53,7 @@ class TaskStore:
     def __init__(self, dialect: Dialect) -> None:
         self.sql: Queries = load_queries("standfast.tasks", dialect)
         self.dialect: Dialect = dialect
-        self._is_sqlite = dialect == "sqlite"
+        self.leases: LeaseTable = SqliteLeases(self.sql) if dialect == "sqlite" else PostgresLeases(self.sql)
 
     def control(self, tx: Tx) -> Control:
         """Return the shared row."""
@@ -71,33 +62,26 @@ class TaskStore:
 
     def serialise_claims(self, tx: Tx) -> None:
         """Let one claim at a time decide, so that two cannot overshoot a subject's slots."""
-        if not self._is_sqlite:
+        if self.dialect == "postgres":
             tx.rows(self.sql["lock_claims"])
 
-    def claimable(self, tx: Tx) -> dict[str, int]:
-        """Return the slots of every subject that is not paused."""
-        return dict(tx.rows(self.sql["claimable_subjects"]))
+    def look(self, tx: Tx, executor: str) -> Look:
+        """Return what a claim of an executor that was seen has to know."""
+        rows = tx.rows(self.sql["look"], {"name": executor})
+        # One row at least: the outer join gives one also where there is no subject.
+        now_ms, is_draining, is_cordoned = rows[0][:3]
+        free = {row[3]: row[4] for row in rows if row[3] is not None and row[4] > 0}
+        running = {row[3]: row[5] for row in rows if row[3] is not None}
+        return Look(int(now_ms), bool(is_draining), bool(is_cordoned), free, running)
 
-    def running(self, tx: Tx) -> dict[str, int]:
-        """Return how many tasks of each subject are leased."""
-        return {name: int(count) for name, count in tx.rows(self.sql["running_by_subject"])}
-
-    def pick(self, tx: Tx, quotas: Mapping[str, int], now_ms: int) -> dict[str, list[Picked]]:
-        """Return for each subject up to its quota of waiting tasks, in their order."""
-        picked: dict[str, list[Picked]] = {name: [] for name in quotas}
-        wanted = [(name, count, now_ms) for name, count in quotas.items()]
-        for row in tx.each(self.sql["pick"], wanted):
-            picked[row[0]].append(Picked._make(row))
-        return picked
+    def waiting(self, tx: Tx, subjects: Sequence[str], *, most: int, now_ms: int) -> dict[str, int]:
+        """Return how many tasks of each subject could be leased now, counted up to ``most``."""
+        row = {"subjects": tx.array(subjects), "most": most, "now_ms": now_ms}
+        return {name: int(number) for name, number in tx.rows(self.sql["waiting"], row)}
 
     def last_token(self, tx: Tx) -> int:
-        """Return the highest token ever granted; callers hold the claim lock."""
+        """Return the highest token ever granted, also by attempts that are forgotten."""
         return int(tx.rows(self.sql["last_token"])[0][0])
-
-    def tracked(self, tx: Tx, rows: Sequence[int]) -> dict[int, Tracking]:
-        """Return where these tasks stand; on PostgreSQL their rows are locked, in order of id."""
-        found = tx.rows(self.sql["tracked"], {"ids": tx.array(rows)})
-        return {row[0]: Tracking._make(row) for row in found}
 
     def named(self, tx: Tx, task_id: str) -> Tracking | None:
         """Return where the task of that name stands, its row locked; None where there is none."""
@@ -105,10 +89,19 @@ class TaskStore:
         found = tx.rows(self.sql["named"], {"name": name}) if name is not None else []
         return Tracking._make(found[0]) if found else None
 
-    def reported(self, tx: Tx, tokens: Sequence[int]) -> dict[int, tuple[Prior, Tracking]]:
-        """Return by token the attempt that had it and where its task stands now, rows locked."""
-        found = tx.rows(self.sql["reported"], {"tokens": tx.array(tokens)})
-        return {row[0]: (Prior._make(row[1:5]), Tracking._make(row[5:])) for row in found}
+    def reported(self, tx: Tx, tokens: Sequence[int]) -> tuple[int, dict[int, tuple[Prior, Tracking]]]:
+        """Return the lease clock, and by token the attempt that had it and where its task stands now."""
+        rows = tx.rows(self.sql["reported"], {"tokens": tx.array(tokens)})
+        known = {
+            row[1]: (Prior._make(row[2:6]), Tracking._make(row[6:])) for row in rows if row[2] is not None
+        }
+        return int(rows[0][0]), known
+
+    def existing(self, tx: Tx, names: Sequence[int]) -> set[int]:
+        """Return those of ``names`` that are the key of a task."""
+        return (
+            {row[0] for row in tx.rows(self.sql["existing"], {"names": tx.array(names)})} if names else set()
+        )
 
     def leased(self, tx: Tx, holder: str = "") -> list[Tracking]:
         """Return every leased task, or those of ``holder``."""

@@ -7,6 +7,7 @@ compared (the way of Kubernetes' client-go leader election).
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from standfast.facts.database import Tx
@@ -38,30 +39,44 @@ def keep(tx: Tx, driver: TaskDriver, elapsed_s: float) -> Upkept:
 def _reap(tx: Tx, driver: TaskDriver, now_ms: int) -> int:
     # Leases are bounded by subjects times slots, so looking at all of them is cheap.
     over = [t for t in driver.store.leased(tx) if t.expires_at_ms <= now_ms]
-    return driver.lose(tx, over, "LeaseExpired") if over else 0
+    return driver.expire(tx, over, now_ms)
 
 
 def _end_pauses(tx: Tx, driver: TaskDriver, now_ms: int) -> int:
     over = tx.rows(driver.store.sql["paused_over"], {"now_ms": now_ms})
-    tx.each(driver.store.sql["kill"], over)
-    return len(over)
+    return len(tx.each(driver.store.sql["kill"], over))
 
 
 def _adjust(tx: Tx, driver: TaskDriver, now_ms: int) -> int:
+    """Judge each subject by what it did since it was last judged, and start its next window."""
+    _add_up_samples(tx, driver)
     policy, adjusted = _slot_policy(driver.policy), 0
     for row in driver.store.subjects(tx):
+        since_s = (now_ms - row.adjusted_ms) / 1000 if row.adjusted_ms else None
         decided = adjust_slots(
             row.slots,
             samples=row.samples,
             success_rate=row.clean / row.samples if row.samples else 0.0,
-            since_last_s=(now_ms - row.adjusted_ms) / 1000 if row.adjusted_ms else None,
+            since_last_s=since_s,
             policy=policy,
         )
-        if isinstance(decided, SlotsChanged):
+        # A window that confirmed the slots is over too: old samples must not outweigh a change for ever.
+        is_judged = row.samples >= policy.min_samples and (since_s is None or since_s >= policy.interval_s)
+        if is_judged or isinstance(decided, SlotsChanged):
             row_now = {"name": row.name, "slots": decided.slots, "now_ms": now_ms}
             tx.rows(driver.store.sql["set_slots"], row_now)
-            adjusted += 1
+            adjusted += isinstance(decided, SlotsChanged)
     return adjusted
+
+
+def _add_up_samples(tx: Tx, driver: TaskDriver) -> None:
+    totals: dict[str, list[int]] = {}
+    for (body,) in tx.rows(driver.store.sql["take_samples"]):
+        for subject, (samples, clean) in json.loads(body).items():
+            total = totals.setdefault(subject, [0, 0])
+            total[0] += samples
+            total[1] += clean
+    tx.each(driver.store.sql["sampled"], [(name, *total) for name, total in sorted(totals.items())])
 
 
 def _slot_policy(policy: TaskPolicy) -> SlotPolicy:

@@ -61,15 +61,15 @@ class PostgresTx:
         if not rows:
             return []
         try:
-            columns = [list(column) for column in zip(*rows, strict=True)]
+            columns = [array_literal(column) for column in zip(*rows, strict=True)]
             cursor = self._connection.execute(sql.encode(), columns)
             return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             raise translate(error, self._name) from error
 
-    def array(self, values: Sequence[Any]) -> list[Any]:
-        """Return the values as a list, for ``= ANY(...)`` and ``unnest``."""
-        return list(values)
+    def array(self, values: Sequence[Any]) -> str:
+        """Return the values as an array, for ``= ANY(:x::bigint[])`` and ``unnest(:x::text[])``."""
+        return array_literal(values)
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -143,6 +143,23 @@ class PostgresDatabase:
     def _refuse_closed(self) -> None:
         if self._is_closed:
             raise errors.closed(self.name)
+
+
+def array_literal(values: Sequence[str | int | None]) -> str:
+    """Return PostgreSQL's text form of an array, to be cast where it is used.
+
+    The driver's own way through its adapters costs 20 times as much, more than the statements it is for.
+    """
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _element(value: str | int | None) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, int):
+        return str(int(value))
+    # Inside the quotes only these two characters have a meaning.
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def without_secret(url: str) -> str:

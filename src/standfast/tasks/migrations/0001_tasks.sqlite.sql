@@ -27,10 +27,12 @@ CREATE INDEX tracking_pending ON tracking (subject, ord) WHERE state = 0;
 CREATE INDEX tracking_leased ON tracking (subject) WHERE state = 1;
 CREATE INDEX tracking_paused ON tracking (expires_at) WHERE state = 3;
 -- One execution each, appended at the claim. The key is the fencing token: it grows with each grant, and
--- each attempt names the one before it of the same task, so no index has to be kept.
+-- each attempt names the one before it of the same task, so no index has to be kept. The task is not declared
+-- a reference: it has just been read under the claim lock, and checking it again locks its row (a seventh of
+-- the whole claim on PostgreSQL, measured).
 CREATE TABLE attempt (
   token INTEGER PRIMARY KEY,
-  task INTEGER NOT NULL REFERENCES task (id),
+  task INTEGER NOT NULL,
   previous INTEGER NOT NULL,
   attempt_id TEXT NOT NULL,
   holder TEXT NOT NULL,
@@ -66,6 +68,12 @@ CREATE TABLE subject (
   adjusted_at INTEGER NOT NULL DEFAULT 0,
   is_paused INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
+-- What each batch of reports adds to its subjects' samples, as JSON; the leader adds them up. A row per batch
+-- instead of an update per subject, because batches that meet would wait for each other's subjects.
+CREATE TABLE sample (
+  id INTEGER PRIMARY KEY,
+  body TEXT NOT NULL
+) STRICT;
 CREATE TABLE executor (
   name TEXT PRIMARY KEY,
   instance TEXT NOT NULL,
@@ -74,13 +82,15 @@ CREATE TABLE executor (
   is_cordoned INTEGER NOT NULL DEFAULT 0,
   info TEXT NOT NULL
 ) STRICT;
--- The lease clock, the drain switch, and who leads.
+-- The lease clock, the drain switch, who leads, and below which no token is granted: attempts that are
+-- forgotten must not make tokens start again.
 CREATE TABLE control (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   now_ms INTEGER NOT NULL,
   is_draining INTEGER NOT NULL,
   leader TEXT NOT NULL,
   term INTEGER NOT NULL,
-  beat INTEGER NOT NULL
+  beat INTEGER NOT NULL,
+  token_floor INTEGER NOT NULL
 ) STRICT;
-INSERT INTO control VALUES (1, 0, 0, '', 0, 0);
+INSERT INTO control VALUES (1, 0, 0, '', 0, 0, 0);

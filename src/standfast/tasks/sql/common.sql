@@ -18,17 +18,8 @@ UPDATE control SET beat = beat + 1 WHERE leader = :leader AND term = :term RETUR
 -- name: resign
 UPDATE control SET leader = '' WHERE leader = :leader AND term = :term;
 
--- name: add_subject
-INSERT INTO subject (name, slots) VALUES (:name, :slots) ON CONFLICT (name) DO NOTHING;
-
 -- name: subjects
 SELECT name, slots, samples, clean, adjusted_at, is_paused FROM subject ORDER BY name;
-
--- name: claimable_subjects
-SELECT name, slots FROM subject WHERE is_paused = 0;
-
--- name: running_by_subject
-SELECT subject, count(*) FROM tracking WHERE state = 1 GROUP BY subject;
 
 -- name: set_slots
 UPDATE subject SET slots = :slots, samples = 0, clean = 0, adjusted_at = :now_ms WHERE name = :name;
@@ -40,7 +31,7 @@ UPDATE subject SET is_paused = :is_paused WHERE name = :name RETURNING name;
 SELECT id, subject, state, token, holder, expires_at, attempts FROM tracking WHERE state = 1;
 
 -- name: paused_over
-SELECT id FROM tracking WHERE state = 3 AND expires_at <= :now_ms;
+SELECT id, expires_at FROM tracking WHERE state = 3 AND expires_at <= :now_ms;
 
 -- name: batch_counts
 SELECT g.state, count(*) FROM task t JOIN tracking g ON g.id = t.id WHERE t.batch = :batch GROUP BY g.state;
@@ -48,10 +39,6 @@ SELECT g.state, count(*) FROM task t JOIN tracking g ON g.id = t.id WHERE t.batc
 -- name: batch_counts_by_subject
 SELECT t.subject, g.state, count(*) FROM task t JOIN tracking g ON g.id = t.id
 WHERE t.batch = :batch GROUP BY t.subject, g.state;
-
--- name: batch_open
-SELECT g.id, g.state, g.token FROM task t JOIN tracking g ON g.id = t.id
-WHERE t.batch = :batch AND g.state IN (0, 1, 3);
 
 -- name: batch_results
 SELECT t.name, t.subject, t.lane, t.key, t.spec, g.state, g.attempts, a.attempt_id, a.outcome_class, a.outcome,
@@ -97,11 +84,6 @@ JOIN task t ON t.id = a.task WHERE t.name = :name ORDER BY l.at;
 -- name: late_count
 SELECT count(*) FROM late_report;
 
--- name: see_executor
-INSERT INTO executor (name, instance, last_seen_at, seen_ms, info) VALUES (:name, :instance, :at, :now_ms, :info)
-ON CONFLICT (name) DO UPDATE SET instance = excluded.instance, last_seen_at = excluded.last_seen_at,
-  seen_ms = excluded.seen_ms, info = excluded.info;
-
 -- name: executor
 SELECT instance, is_cordoned FROM executor WHERE name = :name;
 
@@ -119,9 +101,6 @@ DELETE FROM executor WHERE name = :name RETURNING name;
 -- name: held_by
 SELECT id, subject, state, token, holder, expires_at, attempts FROM tracking
 WHERE state = 1 AND holder = :holder;
-
--- name: last_token
-SELECT coalesce(max(token), 0) FROM attempt;
 
 -- name: named
 SELECT g.id, g.subject, g.state, g.token, g.holder, g.expires_at, g.attempts
@@ -145,3 +124,30 @@ DELETE FROM tracking WHERE id IN (SELECT id FROM task WHERE batch = :batch);
 
 -- name: forget_tasks
 DELETE FROM task WHERE batch = :batch;
+
+-- name: look
+SELECT c.now_ms, c.is_draining, e.is_cordoned, s.name, s.slots - coalesce(r.running, 0), coalesce(r.running, 0)
+FROM control c JOIN executor e ON e.name = :name LEFT JOIN subject s ON s.is_paused = 0
+LEFT JOIN (SELECT subject, count(*) AS running FROM tracking WHERE state = 1 GROUP BY subject) r
+  ON r.subject = s.name;
+
+-- name: last_token
+SELECT CASE WHEN a.token > c.token_floor THEN a.token ELSE c.token_floor END
+FROM control c, (SELECT coalesce(max(token), 0) AS token FROM attempt) a;
+
+-- name: raise_floor
+UPDATE control SET token_floor = (SELECT max(token) FROM attempt)
+WHERE token_floor < (SELECT max(token) FROM attempt);
+
+-- name: register_executor
+UPDATE executor SET instance = :instance WHERE name = :name;
+
+-- name: add_sample
+INSERT INTO sample (body) VALUES (:body);
+
+-- name: take_samples
+DELETE FROM sample RETURNING body;
+
+-- name: batch_open
+SELECT g.id, g.state, g.token, g.attempts FROM task t JOIN tracking g ON g.id = t.id
+WHERE t.batch = :batch AND g.state IN (0, 1, 3);

@@ -1,66 +1,12 @@
--- name: add_task
-INSERT INTO task (name, batch, subject, lane, key, spec, created_at)
-SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
-ON CONFLICT DO NOTHING;
-
--- name: add_tracking
-INSERT INTO tracking (id, subject, state, ord)
-SELECT t.id, x.subject, 0, x.ord FROM unnest(%s::bigint[], %s::text[], %s::bigint[]) AS x (name, subject, ord)
-JOIN task t ON t.name = x.name ON CONFLICT (id) DO NOTHING;
-
--- name: lock_claims
-SELECT pg_advisory_xact_lock(723002);
-
 -- name: list_tasks
 SELECT t.name, t.batch, t.subject, t.lane, t.key, t.spec, t.created_at, g.state, g.token, g.holder, g.attempts
 FROM task t JOIN tracking g ON g.id = t.id 
 WHERE t.batch = :batch AND (:subject::text = '' OR t.subject = :subject) AND (:state::int < 0 OR g.state = :state)
 ORDER BY t.key LIMIT :limit;
 
--- name: batch_open
-SELECT g.id, g.state, g.token FROM task t JOIN tracking g ON g.id = t.id
-WHERE t.batch = :batch AND g.state IN (0, 1, 3) ORDER BY g.id FOR UPDATE OF g;
-
 -- name: named
 SELECT g.id, g.subject, g.state, g.token, g.holder, g.expires_at, g.attempts
 FROM task t JOIN tracking g ON g.id = t.id WHERE t.name = :name FOR UPDATE OF g;
-
--- name: pick
-SELECT q.subject, p.* FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS q (subject, count, now),
-LATERAL (SELECT g.id, g.token, g.attempts, t.name, t.batch, t.spec FROM tracking g JOIN task t ON t.id = g.id
-  WHERE g.state = 0 AND g.subject = q.subject AND g.not_before <= q.now ORDER BY g.ord LIMIT q.count) AS p;
-
--- name: grant
-UPDATE tracking g SET state = 1, token = x.token, attempts = attempts + 1, holder = x.holder, expires_at = x.expires_at
-FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::bigint[]) AS x (id, token, holder, expires_at)
-WHERE g.id = x.id;
-
--- name: start_attempt
-INSERT INTO attempt (token, task, previous, attempt_id, holder, state, started_at)
-SELECT x.token, x.task, x.previous, x.attempt_id, x.holder, 0, x.at
-FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[])
-  AS x (token, task, previous, attempt_id, holder, at);
-
--- name: tracked
-SELECT id, subject, state, token, holder, expires_at, attempts FROM tracking
-WHERE id = ANY(:ids) ORDER BY id FOR UPDATE;
-
--- name: reported
-SELECT a.token, t.name, a.state, a.sha256, a.holder, g.id, g.subject, g.state, g.token, g.holder, g.expires_at, g.attempts
-FROM attempt a JOIN task t ON t.id = a.task JOIN tracking g ON g.id = a.task
-WHERE a.token = ANY(:tokens) ORDER BY g.id FOR UPDATE OF g;
-
--- name: end_attempt
-UPDATE attempt a SET state = x.state, ended_at = x.ended_at, outcome_class = x.outcome_class, outcome = x.outcome,
-  sha256 = x.sha256, error_code = x.error_code, error = x.error
-FROM unnest(%s::bigint[], %s::smallint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
-  AS x (token, state, ended_at, outcome_class, outcome, sha256, error_code, error)
-WHERE a.token = x.token;
-
--- name: finish
-UPDATE tracking g SET state = x.state, holder = NULL
-FROM unnest(%s::bigint[], %s::bigint[], %s::smallint[]) AS x (id, token, state)
-WHERE g.id = x.id AND g.token = x.token AND g.state = 1;
 
 -- name: move
 UPDATE tracking g SET state = x.state, ord = x.ord, not_before = x.not_before, expires_at = x.expires_at,
@@ -75,19 +21,116 @@ FROM unnest(%s::bigint[], %s::smallint[], %s::text[], %s::text[], %s::text[])
   AS x (token, state, ended_at, error_code, error)
 WHERE a.token = x.token AND a.state = 0;
 
--- name: kill
-UPDATE tracking g SET state = 4 FROM unnest(%s::bigint[]) AS x (id) WHERE g.id = x.id AND g.state = 3;
+-- name: late
+INSERT INTO late_report (token, sha256, holder, answer, outcome, at)
+SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
+ON CONFLICT DO NOTHING;
+
+-- name: add_subject
+INSERT INTO subject (name, slots) SELECT * FROM unnest(%s::text[], %s::bigint[]) ON CONFLICT (name) DO NOTHING;
+
+-- name: add_task
+INSERT INTO task (name, batch, subject, lane, key, spec, created_at)
+SELECT x.* FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
+  AS x (name, batch, subject, lane, key, spec, created_at)
+WHERE NOT EXISTS (SELECT 1 FROM closed_batch c WHERE c.batch = x.batch)
+ON CONFLICT DO NOTHING;
+
+-- name: add_tracking
+INSERT INTO tracking (id, subject, state, ord)
+SELECT t.id, t.subject, 0, x.ord FROM unnest(%s::bigint[], %s::bigint[]) AS x (name, ord)
+JOIN task t ON t.name = x.name ON CONFLICT (id) DO NOTHING;
+
+-- name: see_executor
+INSERT INTO executor AS e (name, instance, last_seen_at, seen_ms, info)
+SELECT :name, :instance, :at, c.now_ms, :info FROM control c
+ON CONFLICT (name) DO UPDATE SET last_seen_at = excluded.last_seen_at, seen_ms = excluded.seen_ms,
+  info = excluded.info
+WHERE e.seen_ms + 1000 <= excluded.seen_ms OR e.info <> excluded.info
+  OR substr(e.last_seen_at, 1, 19) <> substr(excluded.last_seen_at, 1, 19);
+
+-- name: lock_claims
+SELECT pg_advisory_xact_lock(723002);
+
+-- name: enter
+WITH seen AS (
+INSERT INTO executor AS e (name, instance, last_seen_at, seen_ms, info)
+SELECT :name, :instance, :at, c.now_ms, :info FROM control c
+ON CONFLICT (name) DO UPDATE SET last_seen_at = excluded.last_seen_at, seen_ms = excluded.seen_ms,
+  info = excluded.info
+WHERE e.seen_ms + 1000 <= excluded.seen_ms OR e.info <> excluded.info
+  OR substr(e.last_seen_at, 1, 19) <> substr(excluded.last_seen_at, 1, 19))
+SELECT pg_advisory_xact_lock(723002);
+
+-- name: waiting
+SELECT q.subject, w.number FROM unnest(:subjects::text[]) AS q (subject),
+LATERAL (SELECT count(*) AS number FROM (
+  SELECT 1 FROM tracking g WHERE g.state = 0 AND g.subject = q.subject AND g.not_before <= :now_ms
+  ORDER BY g.ord LIMIT :most) AS x
+) AS w;
+
+-- name: take
+WITH picked AS MATERIALIZED (
+  SELECT (row_number() OVER ())::int AS n, q.subject, p.*
+  FROM unnest(:subjects::text[], :counts::int[]) AS q (subject, count),
+  LATERAL (SELECT g.id, g.token, g.attempts, t.name, t.batch, t.spec FROM tracking g JOIN task t ON t.id = g.id
+    WHERE g.state = 0 AND g.subject = q.subject AND g.not_before <= :now_ms ORDER BY g.ord LIMIT q.count) AS p
+), last AS (
+  SELECT greatest(c.token_floor, (SELECT max(token) FROM attempt)) AS token FROM control c
+), granted AS (
+  UPDATE tracking g SET state = 1, token = l.token + p.n, attempts = g.attempts + 1, holder = :holder,
+    expires_at = :expires_at
+  FROM picked p, last l WHERE g.id = p.id
+), started AS (
+  INSERT INTO attempt (token, task, previous, attempt_id, holder, state, started_at)
+  SELECT l.token + p.n, p.id, p.token, (:attempt_ids::text[])[p.n], :holder, 0, :at FROM picked p, last l
+)
+SELECT p.name, (:attempt_ids::text[])[p.n], l.token + p.n, p.attempts + 1, p.batch, p.subject, p.spec
+FROM picked p, last l ORDER BY p.n;
+
+-- name: reported
+SELECT c.now_ms, x.token, t.name, a.state, a.sha256, a.holder, g.id, g.subject, g.state, g.token, g.holder,
+  g.expires_at, g.attempts
+FROM control c CROSS JOIN unnest(:tokens::bigint[]) AS x (token)
+LEFT JOIN LATERAL (SELECT * FROM attempt WHERE token = x.token OFFSET 0) a ON true
+LEFT JOIN LATERAL (SELECT name FROM task WHERE id = a.task OFFSET 0) t ON true
+LEFT JOIN LATERAL (SELECT * FROM tracking WHERE id = a.task OFFSET 0) g ON true;
+
+-- name: existing
+SELECT name FROM task WHERE name = ANY(:names::bigint[]);
+
+-- name: conclude
+WITH ended AS (
+  SELECT * FROM unnest(:rows::bigint[], :tokens::bigint[], :states::smallint[], :orders::bigint[],
+    :not_before::bigint[], :expires_at::bigint[], :attempts::bigint[], :attempt_states::smallint[],
+    :classes::text[], :outcomes::text[], :hashes::text[], :codes::text[], :errors::text[])
+  AS x (id, token, state, ord, not_before, expires_at, attempts, attempt_state, outcome_class, outcome, sha256,
+    error_code, error)
+), moved AS (
+  UPDATE tracking g SET state = x.state, ord = x.ord, not_before = x.not_before, expires_at = x.expires_at,
+    attempts = x.attempts, holder = NULL
+  FROM ended x WHERE g.id = x.id AND g.token = x.token AND g.state = 1
+    AND g.expires_at > :after_ms AND g.expires_at <= :until_ms
+  RETURNING g.token
+)
+UPDATE attempt a SET state = x.attempt_state, ended_at = :at, outcome_class = x.outcome_class, outcome = x.outcome,
+  sha256 = x.sha256, error_code = x.error_code, error = x.error
+FROM ended x JOIN moved m ON m.token = x.token WHERE a.token = x.token RETURNING a.token;
 
 -- name: extend
-UPDATE tracking g SET expires_at = x.expires_at
-FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS x (id, token, expires_at)
-WHERE g.id = x.id AND g.token = x.token AND g.state = 1;
+UPDATE tracking g SET expires_at = :expires_at
+FROM unnest(:names::bigint[], :tokens::bigint[]) AS x (name, token) JOIN task t ON t.name = x.name
+WHERE g.id = t.id AND g.token = x.token AND g.state = 1 AND g.holder = :holder AND g.expires_at > :now_ms
+RETURNING g.token;
 
 -- name: sampled
 UPDATE subject s SET samples = s.samples + x.samples, clean = s.clean + x.clean
 FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS x (name, samples, clean) WHERE s.name = x.name;
 
--- name: late
-INSERT INTO late_report (token, sha256, holder, answer, outcome, at)
-SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
-ON CONFLICT DO NOTHING;
+-- name: kill
+UPDATE tracking g SET state = 4 FROM unnest(%s::bigint[], %s::bigint[]) AS x (id, expires_at)
+WHERE g.id = x.id AND g.state = 3 AND g.expires_at = x.expires_at RETURNING g.id;
+
+-- name: batch_open
+SELECT g.id, g.state, g.token, g.attempts FROM task t JOIN tracking g ON g.id = t.id
+WHERE t.batch = :batch AND g.state IN (0, 1, 3) ORDER BY g.id FOR UPDATE OF g;

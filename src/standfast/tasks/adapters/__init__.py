@@ -1,0 +1,1 @@
+"""Claims and reports in the words of each dialect."""

@@ -1,0 +1,73 @@
+"""Claims and reports on PostgreSQL: few statements, because each is a round trip.
+
+Nothing is locked before it is written: the condition of the write is the check, and its answer is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from standfast.facts.database import Queries, Tx
+from standfast.tasks.model import Ending, Taken, Terms
+
+
+class PostgresLeases:
+    """``LeaseTable`` where others write at the same time."""
+
+    def __init__(self, sql: Queries) -> None:
+        self._sql = sql
+
+    def enter(self, tx: Tx, executor: Mapping[str, str]) -> None:
+        """Note that an executor asks, and wait for the claim lock: what is read after it is current."""
+        tx.rows(self._sql["enter"], executor)
+
+    def take(self, tx: Tx, quotas: Mapping[str, int], terms: Terms) -> list[Taken]:
+        """Lease up to its quota of each subject's waiting tasks."""
+        if not quotas:
+            return []
+        rows = tx.rows(
+            self._sql["take"],
+            {
+                "subjects": tx.array(list(quotas)), "counts": tx.array(list(quotas.values())),
+                "now_ms": terms.now_ms,
+                "holder": terms.holder, "expires_at": terms.expires_at_ms, "at": terms.at,
+                "attempt_ids": tx.array(terms.attempt_ids),
+            },
+        )  # fmt: skip
+        return [Taken._make(row) for row in rows]
+
+    def conclude(
+        self, tx: Tx, endings: Sequence[Ending], at: str, *, after_ms: int, until_ms: int
+    ) -> set[int]:
+        """End attempts whose lease runs out after ``after_ms``, at ``until_ms`` at the latest."""
+        if not endings:
+            return set()
+        # In the order of their rows, so that two that meet take the locks in the same order.
+        columns = [tx.array(column) for column in zip(*sorted(endings, key=_row_of), strict=True)]
+        names = ("rows", "tokens", "states", "orders", "not_before", "expires_at", "attempts",
+                 "attempt_states", "classes", "outcomes", "hashes", "codes", "errors")  # fmt: skip
+        row = dict(zip(names, columns, strict=True))
+        written = tx.rows(
+            self._sql["conclude"], {**row, "at": at, "after_ms": after_ms, "until_ms": until_ms}
+        )
+        return {token for (token,) in written}
+
+    def extend(
+        self, tx: Tx, held: Sequence[tuple[int, int]], holder: str, *, now_ms: int, expires_at_ms: int
+    ) -> set[int]:
+        """Give the leases of ``holder`` that are not over until ``expires_at_ms``."""
+        if not held:
+            return set()
+        names, tokens = zip(*sorted(held), strict=True)
+        written = tx.rows(
+            self._sql["extend"],
+            {
+                "names": tx.array(names), "tokens": tx.array(tokens), "holder": holder, "now_ms": now_ms,
+                "expires_at": expires_at_ms,
+            },
+        )  # fmt: skip
+        return {token for (token,) in written}
+
+
+def _row_of(ending: Ending) -> int:
+    return ending.row

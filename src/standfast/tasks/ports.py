@@ -1,0 +1,45 @@
+"""What claims and reports need from a store in as few statements as its dialect allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from standfast.facts.database import Tx
+from standfast.tasks.model import Ending, Taken, Terms
+
+
+class LeaseTable(Protocol):
+    """The statements that every claim, report and heartbeat runs.
+
+    * Claims decide one at a time: ``enter`` lets the next one in when this transaction ends.
+    * Tokens grow with every grant, whatever was forgotten since.
+    * ``conclude`` and ``extend`` write a row only while its token holds the lease, and name those they wrote:
+      somebody else may have been faster since the rows were read.
+    """
+
+    def enter(self, tx: Tx, executor: Mapping[str, str]) -> None:
+        """Note that an executor asks (name, instance, at, info), and wait for the turn of this claim."""
+        ...
+
+    def take(self, tx: Tx, quotas: Mapping[str, int], terms: Terms) -> list[Taken]:
+        """Lease up to its quota of each subject's waiting tasks, lowest order first."""
+        ...
+
+    def conclude(
+        self, tx: Tx, endings: Sequence[Ending], at: str, *, after_ms: int, until_ms: int
+    ) -> set[int]:
+        """End attempts whose lease runs out after ``after_ms``, at ``until_ms`` at the latest.
+
+        Return the tokens of those that were ended.
+        """
+        ...
+
+    def extend(
+        self, tx: Tx, held: Sequence[tuple[int, int]], holder: str, *, now_ms: int, expires_at_ms: int
+    ) -> set[int]:
+        """Give the leases (name of the task, token) of ``holder`` that are not over until ``expires_at_ms``.
+
+        Return the tokens of those that were extended.
+        """
+        ...
