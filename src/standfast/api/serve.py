@@ -64,6 +64,9 @@ async def serve(app: FastAPI, listener: socket.socket, *, stop: asyncio.Event) -
         limit_concurrency=_MOST_CONNECTIONS,
         h11_max_incomplete_event_size=65_536,
     )
+    # Accepted sockets inherit it. asyncio sets it only where a socket names its protocol, and with Nagle's
+    # algorithm each reply on a kept connection waits 40 ms for the caller's delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopping = asyncio.create_task(stop.wait())
