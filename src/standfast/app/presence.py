@@ -71,7 +71,7 @@ def look(found: Found, error: StandfastError | None, now: datetime, *, blueprint
         error=error,
         port=port,
         holder=listener(port) if port else None,
-        blueprint=run.blueprint,
+        blueprint=blueprint or run.blueprint,
         log_tail=_tail(log),
     )  # fmt: skip
 

@@ -215,12 +215,12 @@ def _judge_port(port: PortSample) -> Finding:
     subject = f"{port.purpose} {port.host}:{port.port}"
     if port.holder:
         return Finding(
-            "ports", Verdict.FAIL, "PortInUse", f"it is held by {port.holder}", subject,
+            "ports", Verdict.FAIL, "PortInUse", f"{subject} is held by {port.holder}", subject,
             remedy="stop that program, or choose another port: --port, or the service's port in the file",
         )  # fmt: skip
     if port.error:
         return Finding(
-            "ports", Verdict.FAIL, "CannotListen", port.error, subject,
+            "ports", Verdict.FAIL, "CannotListen", f"{subject}: {port.error}", subject,
             remedy="choose an address of this machine (api.host) and a port that this user may have",
         )  # fmt: skip
     return _pass("ports", "Free", "nobody listens on it" if port.port else "any free one is taken", subject)

@@ -1,7 +1,7 @@
 """What a command prints: data on stdout, messages on stderr, one envelope for machines.
 
 1. Text that others wrote (a miner's error, a log) never reaches a terminal with its control characters.
-2. Colour and box drawing are for terminals; a pipe gets plain lines that are not cut.
+2. Colour and lines between columns are for terminals; a pipe gets plain text that is not cut.
 3. ``--json`` prints one line of JSON: ``{"schema": "standfast.COMMAND/1", "at": ..., "data": ...}``, or
    ``"error"`` in place of ``"data"``.
 """
@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -46,16 +46,13 @@ class Printer:
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
         """Print rows under headings; a heading that starts with ``>`` is of a column of numbers."""
-        table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
-        for heading in headings:
-            is_number = heading.startswith(">")
-            table.add_column(
-                heading.lstrip(">"), justify="right" if is_number else "left", overflow="fold",
-                no_wrap=not self.console.is_terminal,
-            )  # fmt: skip
-        for row in rows:
-            table.add_row(*(_cell(value) for value in row))
-        self.console.print(table)
+        if title:
+            self.line(title, style="italic")
+        if self.console.is_terminal:
+            self.console.print(_drawn(headings, rows))
+            return
+        for text in _aligned(headings, [[plain(value) for value in row] for row in rows]):
+            self.line(text)
 
     def findings(self, findings: Iterable[Mapping[str, Any]]) -> None:
         """Print findings, each with its remedy below it."""
@@ -69,6 +66,28 @@ class Printer:
             self.console.print(text, soft_wrap=True)
             if finding.get("remedy"):
                 self.console.print(Text(f"        -> {plain(finding['remedy'])}"), soft_wrap=True)
+
+
+def _drawn(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        justify: JustifyMethod = "right" if heading.startswith(">") else "left"
+        table.add_column(heading.lstrip(">"), justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    return table
+
+
+def _aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield lines of columns that are two spaces apart, for grep and awk."""
+    names = [heading.lstrip(">") for heading in headings]
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    for row in (names, *rows):
+        cells = (
+            cell.rjust(width) if heading.startswith(">") else cell.ljust(width)
+            for heading, cell, width in zip(headings, row, widths, strict=True)
+        )
+        yield "  ".join(cells).rstrip()
 
 
 def printer(stream: IO[str] | None = None) -> Printer:

@@ -131,10 +131,7 @@ def _local(found: Address | Found, problem: StandfastError | None) -> dict[str, 
         return _without_api([_finding_of(problem)])
     config = noted_config(found.data_dir)
     seen = look(found, problem, SystemClock().wall(), blueprint=_blueprint(found, config))
-    findings = judge(seen)
-    if isinstance(problem, AuthError):
-        findings = [_finding_of(problem), *findings]
-    return _without_api(findings, data_dir=str(found.data_dir), how=found.how)
+    return _without_api(judge(seen), data_dir=str(found.data_dir), how=found.how)
 
 
 def _blueprint(found: Found, config: Path | None) -> str:
