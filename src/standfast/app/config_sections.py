@@ -194,7 +194,9 @@ class RestartSettings(Section):
 
     backoff_s: Seconds = Field(1.0, description="Longest wait before the first restart; doubles each time.")
     cap_s: Seconds = Field(30.0, description="Longest wait before any restart.")
-    max_fast_failures: int = Field(5, ge=1, le=1_000, description="Quick ends in a row before it is held.")
+    max_fast_failures: int = Field(
+        3, ge=1, le=1_000, description="Equal ends without ever being ready before it is held."
+    )
 
 
 class ServiceSettings(Section):

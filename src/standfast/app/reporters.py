@@ -83,9 +83,10 @@ class LineReporter:
         stamp = f"{seen['at'][11:19]} "
         lines = news(self._before, seen)
         self._before = seen
-        if now_s - self._told_s >= _PROGRESS_S:
+        progress = progress_line(seen)
+        if progress and now_s - self._told_s >= _PROGRESS_S:
             self._told_s = now_s
-            lines += [line for line in (progress_line(seen),) if line]
+            lines.append(progress)
         for line in lines:
             self.say(f"{stamp}{line}")
 

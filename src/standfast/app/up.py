@@ -32,6 +32,7 @@ from standfast.app.preflight import check_before_start
 from standfast.app.reporters import Reporter, tolerant
 from standfast.kernel.clock import SystemClock, iso
 from standfast.kernel.errors import RefusedError, StandfastError, StoreUnavailableError
+from standfast.kernel.verdict import Finding
 from standfast.services.adapters.journal import FileJournal
 
 log = structlog.get_logger(__name__)
@@ -81,16 +82,21 @@ async def _serve(config: Config, sock: socket.socket, run: Run, embedded: Embedd
 async def _preflight(config: Config, reporter: Reporter) -> None:
     gate = await asyncio.to_thread(check_before_start, config)
     for finding in gate.objections:
-        reporter.say(f"{finding.verdict.name} {finding.check}: {finding.message}. To fix: {finding.remedy}")
+        reporter.say(f"{finding.verdict.name} {_about(finding)}. To fix: {finding.remedy}")
     if not gate.is_open:
         first = gate.objections[0]
         raise RefusedError(
             f"preflight keeps this instance from starting: {len(gate.objections)} objections",
-            why=first.message,
+            why=_about(first),
             fix=first.remedy,
             code="PreflightFailed",
         )
     reporter.say(f"preflight: {len(gate.findings)} findings, no objection")
+
+
+def _about(finding: Finding) -> str:
+    of = f" {finding.subject}" if finding.subject else ""
+    return f"{finding.check}{of}: {finding.message}"
 
 
 def _describe(config: Config, started_from: Path) -> Run:

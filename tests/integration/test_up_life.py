@@ -1,0 +1,239 @@
+"""A real ``standfast up``: it runs rounds, ends in order whenever it is told to, and leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from integration.instances import Up, command, json_of, nothing_lives, small_config
+from integration.processes import lives, pid_in, wait_until
+from standfast.app.config import load_config
+from standfast.app.instance import read_run
+from standfast.app.plane import ControlPlane
+from standfast.app.reporters import LineReporter
+from standfast.app.up import run_up
+from standfast.facts.model import Broken
+from standfast.services.adapters import procfs
+
+SEED = int(os.environ.get("STANDFAST_SEED", "20"))
+
+STUBBORN = """
+[[services]]
+name = "stubborn"
+command = ["{python}", "stubborn.py"]
+stop_timeout_s = 30
+"""
+
+STUBBORN_PROGRAM = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    open('hidden', 'w').write(str(os.getpid()))
+while True: time.sleep(0.1)
+"""
+
+Start = Callable[..., Up]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    started: list[Up] = []
+
+    def begin(folder: Path, *arguments: str, told: int = -1) -> Up:
+        started.append(Up(folder, *arguments, told=told))
+        return started[-1]
+
+    yield begin
+    for up in started:
+        up.clean_up()
+
+
+def stubborn_config(folder: Path) -> Path:
+    small_config(folder, more=STUBBORN)
+    (folder / "stubborn.py").write_text(STUBBORN_PROGRAM)
+    return folder
+
+
+def published(up: Up) -> bool:
+    return " published: the weights of round " in up.text()
+
+
+def settled(up: Up) -> bool:
+    """Whether a round has gone all the way; one in which everybody only guesses is withheld."""
+    return published(up) or " withheld: " in up.text()
+
+
+def cut_short(up: Up) -> int:
+    """Stop it in two steps, as one does who will not wait; return the exit code."""
+    up.signal(signal.SIGINT)
+    up.until_told("stopping")
+    up.signal(signal.SIGINT)
+    return up.ended()
+
+
+def store_is_sound(folder: Path) -> int:
+    """Open the store as the next start would; return the number of facts that were verified."""
+    plane = ControlPlane.open(load_config(folder))
+    try:
+        verified = plane.database.read_now(plane.facts.verify)
+        assert not isinstance(verified, Broken), verified
+        return verified.count
+    finally:
+        plane.close()
+
+
+def test_up_publishes_and_down_ends_all_of_it(tmp_path: Path, start: Start) -> None:
+    up = start(small_config(tmp_path, policies=("generalist", "random")))
+    run = up.until_up()
+    wait_until(lambda: published(up), within_s=40.0)
+    assert (up.data_dir / "token").stat().st_mode & 0o777 == 0o600
+    assert (up.data_dir / "executors" / "token").stat().st_mode & 0o777 == 0o600
+    wait_until(lambda: {c.name for c in up.run().children} >= {"miner-1", "executor-1", "guardian"})
+    assert json_of(command(tmp_path, "status", "--json"))["data"]["verdict"] == "PASS"
+    down = command(tmp_path, "down")
+    assert down.returncode == 0, down.stderr
+    assert up.ended(within_s=5.0) == 0
+    assert nothing_lives(up)
+    assert read_run(up.data_dir) is None
+    assert not lives(run.process.pid)
+    assert store_is_sound(tmp_path) > 2
+
+
+def test_down_where_nothing_runs_is_no_failure(tmp_path: Path) -> None:
+    assert command(small_config(tmp_path), "down").returncode == 0
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_ctrl_c_at_any_moment_ends_everything_and_loses_nothing(
+    tmp_path: Path, start: Start, number: int
+) -> None:
+    wait_s = random.Random(f"{SEED}/{number}").uniform(0.3, 7.0)
+    sys.stdout.write(f"seed {SEED}, try {number}: SIGINT after {wait_s:.2f} s\n")
+    up = start(small_config(tmp_path))
+    time.sleep(wait_s)
+    assert up.popen.poll() is None, up.text()
+    up.signal(signal.SIGINT)
+    code = up.ended(within_s=25.0)
+    # In the first moments Python itself is still starting, and a Ctrl-C is its own.
+    assert code in ((0,) if wait_s > 1.5 else (0, 130, -signal.SIGINT, 1)), up.text()
+    assert nothing_lives(up)
+    if wait_s > 1.5:
+        assert read_run(up.data_dir) is None
+    store_is_sound(tmp_path)
+
+
+def test_a_second_ctrl_c_is_faster(tmp_path: Path, start: Start) -> None:
+    up = start(stubborn_config(tmp_path))
+    wait_until(lambda: pid_in(tmp_path / "hidden"), within_s=40.0)
+    up.signal(signal.SIGINT)
+    up.until_told("stopping")
+    time.sleep(1.0)
+    assert up.popen.poll() is None, "the stubborn one has 30 s"
+    asked = time.monotonic()
+    up.signal(signal.SIGINT)
+    assert up.ended() == 130
+    assert time.monotonic() - asked < 10.0
+    assert nothing_lives(up)
+
+
+def test_a_second_up_is_refused_and_names_the_first(tmp_path: Path, start: Start) -> None:
+    first = start(small_config(tmp_path))
+    run = first.until_up()
+    second = start(tmp_path)
+    assert second.ended() == 6
+    assert f"process {run.process.pid}" in second.text()
+    assert first.popen.poll() is None
+    assert first.ask("/status")["name"] == "small"
+    assert first.stop() == 0
+
+
+def test_a_port_in_use_is_refused_and_names_who_has_it(tmp_path: Path, start: Start) -> None:
+    small_config(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        up = start(tmp_path, "--port", str(port))
+        assert up.ended() == 5
+    assert f"pid {os.getpid()}" in up.text()
+    assert nothing_lives(up)
+
+
+def test_after_a_kill_nine_nothing_is_left_and_the_next_up_works(tmp_path: Path, start: Start) -> None:
+    first = start(stubborn_config(tmp_path))
+    wait_until(lambda: pid_in(tmp_path / "hidden"), within_s=40.0)
+    wait_until(lambda: settled(first), within_s=40.0)
+    before = len(first.members())
+    assert before >= 5, "a miner, an executor and its fork server, the stubborn pair, the guardian"
+    first.popen.kill()
+    assert first.popen.wait() == -signal.SIGKILL
+    wait_until(lambda: not first.members(), within_s=10.0, what="no child is left")
+    assert command(tmp_path, "status").returncode == 7
+    (tmp_path / "hidden").unlink()
+    second = start(tmp_path)
+    second.until_told("was killed")
+    wait_until(lambda: settled(second), within_s=40.0)
+    assert cut_short(second) == 130
+    assert nothing_lives(second)
+
+
+def test_what_nobody_was_left_to_end_is_ended_by_the_next_up(tmp_path: Path, start: Start) -> None:
+    first = start(stubborn_config(tmp_path))
+    wait_until(lambda: pid_in(tmp_path / "hidden"), within_s=40.0)
+    wait_until(lambda: first.run() is not None and "guardian" in {c.name for c in first.run().children})
+    guardian = next(c.identity for c in first.run().children if c.name == "guardian")
+    assert procfs.send(guardian, signal.SIGSTOP)
+    first.popen.kill()
+    first.popen.wait()
+    hidden = pid_in(tmp_path / "hidden")
+    time.sleep(1.0)
+    assert lives(hidden), "the guardian was stopped and this one ignores SIGTERM"
+    second = start(tmp_path)
+    second.until_up()
+    assert not lives(hidden)
+    assert not lives(guardian.pid)
+    assert cut_short(second) == 130
+
+
+def test_a_terminal_that_goes_away_ends_it_in_order(tmp_path: Path, start: Start) -> None:
+    up = start(small_config(tmp_path))
+    up.until_up()
+    up.signal(signal.SIGHUP)
+    assert up.ended() == 0
+    assert nothing_lives(up)
+
+
+def test_a_reader_that_goes_away_does_not_end_it(tmp_path: Path, start: Start) -> None:
+    reader, writer = os.pipe()
+    up = start(small_config(tmp_path), told=writer)
+    os.close(writer)
+    os.close(reader)
+    up.until_up()
+    wait_until(lambda: up.ask("/rounds")["rounds"], within_s=20.0)
+    assert up.stop() == 0
+    assert nothing_lives(up)
+
+
+async def dying_api(*_: Any, **__: Any) -> None:
+    """Serve nothing, and end."""
+    await asyncio.sleep(0.5)
+    raise RuntimeError("the API has a bug")
+
+
+def test_a_part_that_dies_ends_the_whole_with_seventy(tmp_path: Path) -> None:
+    config = load_config(small_config(tmp_path))
+    told = tmp_path / "told.txt"
+    with told.open("w") as stream:
+        code = asyncio.run(run_up(config, serve_api=dying_api, reporter=LineReporter(stream)))
+    assert code == 70
+    assert "api ended without having been asked to by RuntimeError" in told.read_text()
+    assert "the API has a bug" in (config.data_dir / "logs" / "standfast.log").read_text()
