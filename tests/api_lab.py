@@ -49,6 +49,7 @@ subject_budget_s = 1.5
 [[evaluation.environments]]
 id = "classic/cartpole"
 episodes = {episodes}
+rotate = 1
 """
 SUBJECT = '[[subjects]]\nuid = {uid}\nhotkey = "hk{uid}"\nendpoint = "{endpoint}"\n'
 
