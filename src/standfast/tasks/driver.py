@@ -9,6 +9,7 @@ from standfast.facts.database import Tx
 from standfast.kernel.canonical import canonical_json
 from standfast.kernel.clock import Clock, Entropy, iso
 from standfast.tasks import decide
+from standfast.tasks.attempts import attempt_tails
 from standfast.tasks.model import (
     AttemptState,
     Ending,
@@ -31,12 +32,16 @@ _ORDER_BITS = 62
 
 
 class Claim(NamedTuple):
-    """Who asks for work: ``limit`` tasks at most, for the executor ``holder`` in its life ``instance``."""
+    """Who asks for work: ``limit`` tasks at most, for the executor ``holder`` in its life ``instance``.
+
+    ``lanes`` names the only lanes that are wanted; none means all.
+    """
 
     holder: str
     instance: str
     limit: int
     info: Mapping[str, Any]
+    lanes: tuple[str, ...] = ()
 
 
 class Grant(NamedTuple):
@@ -106,13 +111,15 @@ class TaskDriver:
         for one in taken:
             free[one.subject] -= 1
         open_free = {name: n for name, n in free.items() if n > 0}
-        waiting = self.store.waiting(tx, list(open_free), most=max(open_free.values()), now_ms=look.now_ms)
+        waiting = self.store.waiting(
+            tx, list(open_free), most=max(open_free.values()), now_ms=look.now_ms, lanes=claim.lanes
+        )
         exact = {name: least for name, n in open_free.items() if (least := min(n, waiting.get(name, 0))) > 0}
         if not exact:
             return taken
         running = {name: look.running.get(name, 0) + look.free[name] - free[name] for name in exact}
         quotas = decide.share(exact, running, claim.limit - len(taken))
-        left = terms._replace(attempt_ids=terms.attempt_ids[len(taken) :])
+        left = terms._replace(attempt_tails=terms.attempt_tails[len(taken) :])
         return taken + self.store.leases.take(tx, quotas, left)
 
     def _shuffled(self, names: Mapping[str, int]) -> list[str]:
@@ -123,20 +130,13 @@ class TaskDriver:
 
     def _terms(self, claim: Claim, now_ms: int) -> Terms:
         expires_at_ms = now_ms + int(self.policy.lease_ttl_s * 1000)
-        return Terms(claim.holder, self.wall_iso(), now_ms, expires_at_ms, self._attempt_ids(claim.limit))
+        tails = attempt_tails(self._entropy.token_bytes(10 * claim.limit))
+        return Terms(claim.holder, self.wall_iso(), now_ms, expires_at_ms, tails, claim.lanes)
 
     def _lease(self, taken: Taken) -> Lease:
         name, attempt_id, token, attempt, batch, subject, spec = taken
         ttl_s = self.policy.lease_ttl_s
         return Lease(f"{name:016x}", attempt_id, token, attempt, batch, subject, spec, ttl_s)
-
-    def _attempt_ids(self, count: int) -> list[str]:
-        # Version 4 UUIDs, written out here because uuid.UUID costs more than the SQL beside it.
-        drawn = self._entropy.token_bytes(16 * count).hex()
-        return [
-            f"{h[:8]}-{h[8:12]}-4{h[13:16]}-a{h[17:20]}-{h[20:]}"
-            for h in (drawn[i : i + 32] for i in range(0, len(drawn), 32))
-        ]
 
     def submit(self, tx: Tx, holder: str, reports: Sequence[Report]) -> list[ItemAnswer]:
         """Answer every report, in order; what is ACCEPTED is written, and one bad item costs no other."""

@@ -110,13 +110,17 @@ class Look(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What every lease of one claim has in common, and a name for each of its attempts."""
+    """What every lease of one claim has in common, and for each attempt what its name has after its token.
+
+    ``lanes`` names the only lanes that are leased from; none means all.
+    """
 
     holder: str
     at: str
     now_ms: int
     expires_at_ms: int
-    attempt_ids: Sequence[str]
+    attempt_tails: Sequence[str]
+    lanes: Sequence[str] = ()
 
 
 class Taken(NamedTuple):

@@ -74,10 +74,24 @@ class TaskStore:
         running = {row[3]: row[5] for row in rows if row[3] is not None}
         return Look(int(now_ms), bool(is_draining), bool(is_cordoned), free, running)
 
-    def waiting(self, tx: Tx, subjects: Sequence[str], *, most: int, now_ms: int) -> dict[str, int]:
+    def waiting(
+        self, tx: Tx, subjects: Sequence[str], *, most: int, now_ms: int, lanes: Sequence[str] = ()
+    ) -> dict[str, int]:
         """Return how many tasks of each subject could be leased now, counted up to ``most``."""
         row = {"subjects": tx.array(subjects), "most": most, "now_ms": now_ms}
-        return {name: int(number) for name, number in tx.rows(self.sql["waiting"], row)}
+        query = "waiting_in_lanes" if lanes else "waiting"
+        if lanes:
+            row["lanes"] = tx.array(lanes)
+        return {name: int(number) for name, number in tx.rows(self.sql[query], row)}
+
+    def pending(self, tx: Tx) -> int:
+        """Return how many tasks wait; those of a batch that is over never do."""
+        return int(tx.rows(self.sql["pending_count"])[0][0])
+
+    def attempts_of(self, tx: Tx, tokens: Sequence[int]) -> dict[int, tuple[str, str]]:
+        """Return the name of the attempt that has each of ``tokens``, and the id of its task."""
+        rows = tx.rows(self.sql["attempts_of"], {"tokens": tx.array(tokens)}) if tokens else []
+        return {token: (attempt_id, f"{name:016x}") for token, attempt_id, name in rows}
 
     def last_token(self, tx: Tx) -> int:
         """Return the highest token ever granted, also by attempts that are forgotten."""

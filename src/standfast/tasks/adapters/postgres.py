@@ -25,15 +25,16 @@ class PostgresLeases:
         """Lease up to its quota of each subject's waiting tasks."""
         if not quotas:
             return []
-        rows = tx.rows(
-            self._sql["take"],
-            {
-                "subjects": tx.array(list(quotas)), "counts": tx.array(list(quotas.values())),
-                "now_ms": terms.now_ms,
-                "holder": terms.holder, "expires_at": terms.expires_at_ms, "at": terms.at,
-                "attempt_ids": tx.array(terms.attempt_ids),
-            },
-        )  # fmt: skip
+        row = {
+            "subjects": tx.array(list(quotas)), "counts": tx.array(list(quotas.values())),
+            "now_ms": terms.now_ms,
+            "holder": terms.holder, "expires_at": terms.expires_at_ms, "at": terms.at,
+            "attempt_tails": tx.array(terms.attempt_tails),
+        }  # fmt: skip
+        if terms.lanes:
+            rows = tx.rows(self._sql["take_in_lanes"], {**row, "lanes": tx.array(terms.lanes)})
+        else:
+            rows = tx.rows(self._sql["take"], row)
         return [Taken._make(row) for row in rows]
 
     def conclude(

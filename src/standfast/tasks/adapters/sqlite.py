@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from standfast.facts.database import Queries, Tx
+from standfast.tasks.attempts import attempt_name
 from standfast.tasks.model import Ending, Taken, Terms
 
 
@@ -26,15 +27,19 @@ class SqliteLeases:
         picked = []
         for count, subjects in by_count.items():
             row = {"subjects": tx.array(subjects), "count": count, "now_ms": terms.now_ms}
-            picked += tx.rows(self._sql["pick"], row)
+            if terms.lanes:
+                picked += tx.rows(self._sql["pick_in_lanes"], {**row, "lanes": tx.array(terms.lanes)})
+            else:
+                picked += tx.rows(self._sql["pick"], row)
         if not picked:
             return []
         last = int(tx.rows(self._sql["last_token"])[0][0])
         grants, started, taken = [], [], []
-        for token, attempt_id, found in zip(
-            range(last + 1, last + len(picked) + 1), terms.attempt_ids, picked, strict=False
+        for token, tail, found in zip(
+            range(last + 1, last + len(picked) + 1), terms.attempt_tails, picked, strict=False
         ):
             row_id, previous, attempts, name, batch, subject, spec = found
+            attempt_id = attempt_name(token, tail)
             grants.append((row_id, token, terms.holder, terms.expires_at_ms))
             started.append((token, row_id, previous, attempt_id, terms.holder, terms.at))
             taken.append(Taken(name, attempt_id, token, attempts + 1, batch, subject, spec))

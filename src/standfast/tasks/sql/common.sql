@@ -59,6 +59,9 @@ WITH RECURSIVE chain AS (
 )
 SELECT state, coalesce(error_code, ''), count(*) FROM chain GROUP BY state, coalesce(error_code, '') ORDER BY 1, 2;
 
+-- name: pending_count
+SELECT count(*) FROM tracking WHERE state = 0;
+
 -- name: task
 SELECT t.name, t.batch, t.subject, t.lane, t.key, t.spec, t.created_at, g.state, g.token, g.holder, g.attempts
 FROM task t JOIN tracking g ON g.id = t.id WHERE t.name = :name;

@@ -69,6 +69,14 @@ LATERAL (SELECT count(*) AS number FROM (
   ORDER BY g.ord LIMIT :most) AS x
 ) AS w;
 
+-- name: waiting_in_lanes
+SELECT q.subject, w.number FROM unnest(:subjects::text[]) AS q (subject),
+LATERAL (SELECT count(*) AS number FROM (
+  SELECT 1 FROM tracking g JOIN task t ON t.id = g.id
+  WHERE g.state = 0 AND g.subject = q.subject AND g.not_before <= :now_ms AND t.lane = ANY(:lanes::text[])
+  LIMIT :most) AS x
+) AS w;
+
 -- name: take
 WITH picked AS MATERIALIZED (
   SELECT (row_number() OVER ())::int AS n, q.subject, p.*
@@ -77,16 +85,42 @@ WITH picked AS MATERIALIZED (
     WHERE g.state = 0 AND g.subject = q.subject AND g.not_before <= :now_ms ORDER BY g.ord LIMIT q.count) AS p
 ), last AS (
   SELECT greatest(c.token_floor, (SELECT max(token) FROM attempt)) AS token FROM control c
+), chosen AS MATERIALIZED (
+  SELECT p.*, l.token + p.n AS granted_token,
+    overlay(lpad(to_hex(l.token + p.n), 12, '0') placing '-' from 9 for 0) || (:attempt_tails::text[])[p.n] AS attempt_id
+  FROM picked p, last l
 ), granted AS (
-  UPDATE tracking g SET state = 1, token = l.token + p.n, attempts = g.attempts + 1, holder = :holder,
+  UPDATE tracking g SET state = 1, token = c.granted_token, attempts = g.attempts + 1, holder = :holder,
     expires_at = :expires_at
-  FROM picked p, last l WHERE g.id = p.id
+  FROM chosen c WHERE g.id = c.id
 ), started AS (
   INSERT INTO attempt (token, task, previous, attempt_id, holder, state, started_at)
-  SELECT l.token + p.n, p.id, p.token, (:attempt_ids::text[])[p.n], :holder, 0, :at FROM picked p, last l
+  SELECT granted_token, id, token, attempt_id, :holder, 0, :at FROM chosen
 )
-SELECT p.name, (:attempt_ids::text[])[p.n], l.token + p.n, p.attempts + 1, p.batch, p.subject, p.spec
-FROM picked p, last l ORDER BY p.n;
+SELECT name, attempt_id, granted_token, attempts + 1, batch, subject, spec FROM chosen ORDER BY n;
+
+-- name: take_in_lanes
+WITH picked AS MATERIALIZED (
+  SELECT (row_number() OVER ())::int AS n, q.subject, p.*
+  FROM unnest(:subjects::text[], :counts::int[]) AS q (subject, count),
+  LATERAL (SELECT g.id, g.token, g.attempts, t.name, t.batch, t.spec FROM tracking g JOIN task t ON t.id = g.id
+    WHERE g.state = 0 AND g.subject = q.subject AND g.not_before <= :now_ms
+      AND t.lane = ANY(:lanes::text[]) ORDER BY g.ord LIMIT q.count) AS p
+), last AS (
+  SELECT greatest(c.token_floor, (SELECT max(token) FROM attempt)) AS token FROM control c
+), chosen AS MATERIALIZED (
+  SELECT p.*, l.token + p.n AS granted_token,
+    overlay(lpad(to_hex(l.token + p.n), 12, '0') placing '-' from 9 for 0) || (:attempt_tails::text[])[p.n] AS attempt_id
+  FROM picked p, last l
+), granted AS (
+  UPDATE tracking g SET state = 1, token = c.granted_token, attempts = g.attempts + 1, holder = :holder,
+    expires_at = :expires_at
+  FROM chosen c WHERE g.id = c.id
+), started AS (
+  INSERT INTO attempt (token, task, previous, attempt_id, holder, state, started_at)
+  SELECT granted_token, id, token, attempt_id, :holder, 0, :at FROM chosen
+)
+SELECT name, attempt_id, granted_token, attempts + 1, batch, subject, spec FROM chosen ORDER BY n;
 
 -- name: reported
 SELECT c.now_ms, x.token, t.name, a.state, a.sha256, a.holder, g.id, g.subject, g.state, g.token, g.holder,
@@ -95,6 +129,10 @@ FROM control c CROSS JOIN unnest(:tokens::bigint[]) AS x (token)
 LEFT JOIN LATERAL (SELECT * FROM attempt WHERE token = x.token OFFSET 0) a ON true
 LEFT JOIN LATERAL (SELECT name FROM task WHERE id = a.task OFFSET 0) t ON true
 LEFT JOIN LATERAL (SELECT * FROM tracking WHERE id = a.task OFFSET 0) g ON true;
+
+-- name: attempts_of
+SELECT a.token, a.attempt_id, t.name FROM attempt a JOIN task t ON t.id = a.task
+WHERE a.token = ANY(:tokens::bigint[]);
 
 -- name: existing
 SELECT name FROM task WHERE name = ANY(:names::bigint[]);

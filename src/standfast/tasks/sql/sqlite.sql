@@ -57,10 +57,25 @@ SELECT q.value, (SELECT count(*) FROM (
   SELECT 1 FROM tracking g WHERE g.state = 0 AND g.subject = q.value AND g.not_before <= :now_ms LIMIT :most))
 FROM json_each(:subjects) q;
 
+-- name: waiting_in_lanes
+SELECT q.value, (SELECT count(*) FROM (
+  SELECT 1 FROM tracking g JOIN task t ON t.id = g.id
+  WHERE g.state = 0 AND g.subject = q.value AND g.not_before <= :now_ms
+    AND t.lane IN (SELECT value FROM json_each(:lanes)) LIMIT :most))
+FROM json_each(:subjects) q;
+
 -- name: pick
 SELECT g.id, g.token, g.attempts, t.name, t.batch, g.subject, t.spec
 FROM json_each(:subjects) q CROSS JOIN tracking g ON g.id IN (
   SELECT id FROM tracking WHERE state = 0 AND subject = q.value AND not_before <= :now_ms ORDER BY ord LIMIT :count)
+CROSS JOIN task t ON t.id = g.id;
+
+-- name: pick_in_lanes
+SELECT g.id, g.token, g.attempts, t.name, t.batch, g.subject, t.spec
+FROM json_each(:subjects) q CROSS JOIN tracking g ON g.id IN (
+  SELECT w.id FROM tracking w CROSS JOIN task k ON k.id = w.id
+  WHERE w.state = 0 AND w.subject = q.value AND w.not_before <= :now_ms
+    AND k.lane IN (SELECT value FROM json_each(:lanes)) ORDER BY w.ord LIMIT :count)
 CROSS JOIN task t ON t.id = g.id;
 
 -- name: reported
@@ -68,6 +83,10 @@ SELECT c.now_ms, x.value, t.name, a.state, a.sha256, a.holder, g.id, g.subject, 
   g.expires_at, g.attempts
 FROM control c CROSS JOIN json_each(:tokens) x LEFT JOIN attempt a ON a.token = x.value
 LEFT JOIN task t ON t.id = a.task LEFT JOIN tracking g ON g.id = a.task;
+
+-- name: attempts_of
+SELECT a.token, a.attempt_id, t.name FROM json_each(:tokens) x CROSS JOIN attempt a ON a.token = x.value
+CROSS JOIN task t ON t.id = a.task;
 
 -- name: existing
 SELECT name FROM task WHERE name IN (SELECT value FROM json_each(:names));
