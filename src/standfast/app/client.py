@@ -149,24 +149,30 @@ class ApiClient:
         try:
             async with asyncio.timeout(limit_s):
                 reply = await self._exchange(method, path, query, body)
-        except TimeoutError as error:
-            raise UnreachableError(
-                f"{self.url} gave no complete reply within {limit_s:g} s", fix=_START_FIX, code="ApiTimeout"
-            ) from error
-        except aiohttp.ClientConnectorError as error:
+        except (TimeoutError, aiohttp.ClientError) as error:
+            failure = self._no_reply(error, limit_s)
+        else:
+            if reply.status >= 400 and reply.status not in accept:
+                raise error_of(reply, self.url)
+            return reply
+        # Raised outside the handler: an error of aiohttp holds the request with its headers, and must
+        # not hang on to ours as its cause (I12).
+        raise failure
+
+    def _no_reply(self, error: Exception, limit_s: float) -> UnreachableError:
+        if isinstance(error, aiohttp.ClientConnectorError):
             why = error.os_error.strerror or type(error.os_error).__name__
-            raise UnreachableError(f"{self.url} cannot be reached", why=why, fix=_START_FIX) from error
-        except aiohttp.ClientError as error:
-            # Its text may repeat what was sent; its type says enough.
-            raise UnreachableError(
-                f"{self.url} broke off before its reply was complete",
-                why=type(error).__name__,
-                fix="look at the API's log (standfast logs api)",
-                code="ApiBrokeOff",
-            ) from error
-        if reply.status >= 400 and reply.status not in accept:
-            raise error_of(reply, self.url)
-        return reply
+            return UnreachableError(f"{self.url} cannot be reached", why=why, fix=_START_FIX)
+        if isinstance(error, TimeoutError):
+            return UnreachableError(
+                f"{self.url} gave no complete reply within {limit_s:g} s", fix=_START_FIX, code="ApiTimeout"
+            )
+        return UnreachableError(
+            f"{self.url} broke off before its reply was complete",
+            why=type(error).__name__,
+            fix="look at the API's log (standfast logs api), or name the right address (--url)",
+            code="ApiBrokeOff",
+        )
 
     async def _exchange(
         self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None

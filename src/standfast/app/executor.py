@@ -201,10 +201,11 @@ class Executor:
             return rules.our_failure("EpisodeCrashed", f"the runner raised {type(error).__name__}")
 
     async def _deliveries(self, over: asyncio.Event) -> None:
-        """Deliver whenever something waits; bounded by ``over``."""
+        """Deliver whenever something waits, and try a disk that refused; bounded by ``over``."""
         while not over.is_set():
             self._outbox.filled.clear()
             await self._outbox.deliver(over.is_set, over, is_start=False)
+            await self._outbox.look_at_disk()
             await wait_any(self._outbox.filled, over, seconds=1.0)
 
     async def _heartbeats(self, over: asyncio.Event) -> None:

@@ -2,7 +2,8 @@
 
 1. A report is durable here before it is sent, so that neither a crash nor a dead network loses it.
 2. It goes when its own answer is final; an answer to another report, or none, keeps it.
-3. Where this disk refuses, the report is sent from memory until the one or the other works.
+3. Where this disk refuses, the report is sent from memory until the one or the other works, and no more
+   work is taken until the disk does: what only memory has, a crash would lose.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Outbox:
         self._record = record
         self._entropy = entropy
         self._disk = asyncio.Lock()
-        self._unwritten: set[int] = set()
+        self._is_blocked = False
         self.batch = 50
         self.filled = asyncio.Event()
 
@@ -57,8 +58,8 @@ class Outbox:
         return self._spool.damaged
 
     def room(self) -> int:
-        """Return how many more reports may be made; none while one cannot be written."""
-        return 0 if self._unwritten else self._spool.room()
+        """Return how many more reports may be made; none while the disk refuses."""
+        return 0 if self._is_blocked else self._spool.room()
 
     def held(self) -> dict[str, int]:
         """Return task and token of what waits: its leases must not run out before it is delivered."""
@@ -66,24 +67,39 @@ class Outbox:
 
     async def keep(self, item: Mapping[str, Any]) -> None:
         """Make ``item`` durable; ends when it is, or when its lease is lost and the caller cancelled."""
-        failures, token = 0, int(item["token"])
+        failures = 0
+        while True:  # Each turn ends it or waits longer; a lost lease cancels it.
+            try:
+                await self._on_disk(lambda: self._spool.append(item))
+            except TransientError as error:
+                failures += 1
+                self._blocked(error)
+            else:
+                self._unblocked()
+                self.filled.set()
+                return
+            if await self._deliver_directly(item):
+                return
+            await asyncio.sleep(_DISK_RETRY.wait_s(failures, unit=rules.unit_of(self._entropy)))
+
+    async def look_at_disk(self) -> None:
+        """Try the disk again where it refused, so that work is taken again as soon as it does not."""
+        if not self._is_blocked:
+            return
         try:
-            while True:  # Each turn ends it or waits longer; a lost lease cancels it.
-                try:
-                    await self._on_disk(lambda: self._spool.append(item))
-                    break
-                except TransientError as error:
-                    failures += 1
-                    self._unwritten.add(token)
-                    self._record.failing("spool", error)
-                if await self._deliver_directly(item):
-                    break
-                await asyncio.sleep(_DISK_RETRY.wait_s(failures, unit=rules.unit_of(self._entropy)))
-        finally:
-            self._unwritten.discard(token)
-        if not self._unwritten:
-            self._record.worked("spool")
-        self.filled.set()
+            await self._on_disk(self._spool.try_disk)
+        except TransientError as error:
+            self._blocked(error)
+        else:
+            self._unblocked()
+
+    def _blocked(self, error: StandfastError) -> None:
+        self._is_blocked = True
+        self._record.failing("spool", error)
+
+    def _unblocked(self) -> None:
+        self._is_blocked = False
+        self._record.worked("spool")
 
     async def deliver(self, is_over: Callable[[], bool], wakes: asyncio.Event, *, is_start: bool) -> None:
         """Deliver until nothing waits; each turn settles reports, halves the batch, or waits longer.

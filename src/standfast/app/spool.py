@@ -27,6 +27,7 @@ from standfast.kernel.errors import ConflictError, StandfastError, TransientErro
 _SUFFIX = ".report"
 _PARTIAL = ".partial"
 _DAMAGED = "damaged"
+_TRIAL_BYTES = 4_096
 
 
 class SpoolUnwritableError(TransientError):
@@ -111,6 +112,17 @@ class Spool:
             raise _unwritable(self._folder, error) from error
         self._next = number + 1
         return self._keep(number, item, len(body))
+
+    def try_disk(self) -> None:
+        """Write and delete as much as a report may need; SpoolUnwritableError where the disk refuses."""
+        trial = self._folder / f"trial{_PARTIAL}"
+        try:
+            _write_durably(trial, b"0" * _TRIAL_BYTES)
+        except OSError as error:
+            raise _unwritable(self._folder, error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                trial.unlink(missing_ok=True)
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Forget reports that were answered; one that cannot be deleted is delivered again, harmlessly."""
