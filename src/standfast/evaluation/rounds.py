@@ -247,6 +247,11 @@ class Rounds:
         """Return the last rounds, newest first."""
         return [_row(row) for row in tx.rows(self._sql["rounds"], {"limit": limit})]
 
+    def last_scored(self, tx: Tx) -> RoundRow | None:
+        """Return the newest round that ended with a result, however many failed since."""
+        rows = tx.rows(self._sql["last_scored"])
+        return _row(rows[0]) if rows else None
+
     def complete(self, tx: Tx) -> list[int]:
         """Return the rounds whose weights are not yet published or withheld, oldest first."""
         return [int(row[0]) for row in tx.rows(self._sql["complete"])]

@@ -57,6 +57,11 @@ class PublicationStore:
         rows = tx.rows(self._sql["latest"])
         return _row(rows[0]) if rows else None
 
+    def published(self, tx: Tx, epoch: int) -> PublicationRow | None:
+        """Return the publication of that number; None for one that never left the house."""
+        rows = tx.rows(self._sql["published"], {"epoch": epoch})
+        return _row(rows[0]) if rows else None
+
     def settle(self, tx: Tx, epoch: int, state: str, reason: str = "") -> bool:
         """Record how a prepared publication ended; return whether it was still prepared."""
         row = {"epoch": epoch, "state": state, "at": iso(self._clock.wall()), "reason": reason}

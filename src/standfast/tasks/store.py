@@ -143,6 +143,11 @@ class TaskStore:
             grouped.setdefault(subject, []).append((state, number))
         return {subject: counts_of(rows) for subject, rows in grouped.items()}
 
+    def outcome_means(self, tx: Tx, batch: str, field: str) -> dict[tuple[str, str], tuple[int, float]]:
+        """Return for each (subject, lane) how many results were accepted, and the mean of their ``field``."""
+        rows = tx.rows(self.sql["outcome_means"], {"batch": batch, "field": field})
+        return {(subject, lane): (int(number), float(mean or 0.0)) for subject, lane, number, mean in rows}
+
     def subjects(self, tx: Tx) -> list[SubjectRow]:
         """Return every subject with its slots and samples."""
         rows = tx.rows(self.sql["subjects"])

@@ -17,6 +17,10 @@ SELECT number, state, opened_at, opened_ms, deadline_ms, plan, secret, first_tok
 SELECT number, state, opened_at, opened_ms, deadline_ms, plan, secret, first_token, ended_at, code, reason, result,
   evidence_sha256, is_pruned FROM round ORDER BY number DESC LIMIT :limit;
 
+-- name: last_scored
+SELECT number, state, opened_at, opened_ms, deadline_ms, plan, secret, first_token, ended_at, code, reason, result,
+  evidence_sha256, is_pruned FROM round WHERE result IS NOT NULL ORDER BY number DESC LIMIT 1;
+
 -- name: results_before
 SELECT number, result FROM round
 WHERE number < :number AND result IS NOT NULL ORDER BY number DESC LIMIT :limit;

@@ -12,6 +12,10 @@ SELECT epoch, round, state, document, sha256, term, prepared_at, settled_at, rea
 SELECT epoch, round, state, document, sha256, term, prepared_at, settled_at, reason FROM publication
 WHERE state = 'published' ORDER BY epoch DESC LIMIT 1;
 
+-- name: published
+SELECT epoch, round, state, document, sha256, term, prepared_at, settled_at, reason FROM publication
+WHERE epoch = :epoch AND state = 'published';
+
 -- name: settle
 UPDATE publication SET state = :state, settled_at = :at, reason = :reason
 WHERE epoch = :epoch AND state = 'prepared' RETURNING epoch;

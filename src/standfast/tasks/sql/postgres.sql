@@ -172,3 +172,8 @@ WHERE g.id = x.id AND g.state = 3 AND g.expires_at = x.expires_at RETURNING g.id
 -- name: batch_open
 SELECT g.id, g.state, g.token, g.attempts FROM task t JOIN tracking g ON g.id = t.id
 WHERE t.batch = :batch AND g.state IN (0, 1, 3) ORDER BY g.id FOR UPDATE OF g;
+
+-- name: outcome_means
+SELECT t.subject, t.lane, count(*), avg((a.outcome::json ->> :field::text)::double precision)
+FROM task t JOIN tracking g ON g.id = t.id JOIN attempt a ON a.token = g.token AND a.state = 1
+WHERE t.batch = :batch AND g.state = 2 GROUP BY t.subject, t.lane;

@@ -98,7 +98,12 @@ WHERE id = ?1 AND token = ?2 AND state = 1 AND expires_at > ?8 AND expires_at <=
 -- name: extend
 UPDATE tracking SET expires_at = ?3
 WHERE id = (SELECT id FROM task WHERE name = ?1) AND token = ?2 AND state = 1 AND holder = ?4 AND expires_at > ?5
-RETURNING token;
+RETURNING ?1, token;
 
 -- name: kill
 UPDATE tracking SET state = 4 WHERE id = ?1 AND state = 3 AND expires_at = ?2 RETURNING id;
+
+-- name: outcome_means
+SELECT t.subject, t.lane, count(*), avg(json_extract(a.outcome, '$.' || :field))
+FROM task t JOIN tracking g ON g.id = t.id JOIN attempt a ON a.token = g.token AND a.state = 1
+WHERE t.batch = :batch AND g.state = 2 GROUP BY t.subject, t.lane;
