@@ -13,6 +13,7 @@ from standfast.facts.database import Database
 from standfast.facts.database.postgres import PostgresDatabase
 from standfast.facts.database.sqlite import SqliteDatabase
 from standfast.testing.store_contract import DatabaseContract, FactStoreContract
+from standfast.testing.task_contract import TaskContract
 
 
 class Bench:
@@ -38,8 +39,10 @@ class MemoryBenches:
     @contextmanager
     def bench(self) -> Iterator[Bench]:
         bench = Bench(SqliteDatabase(":memory:"))
-        yield bench
-        bench.clear()
+        try:
+            yield bench
+        finally:
+            bench.clear()
 
 
 class FileBench(Bench):
@@ -59,8 +62,10 @@ class FileBenches:
     def bench(self) -> Iterator[Bench]:
         folder: Path = self._make_folder("store")
         bench = FileBench(SqliteDatabase(folder / "standfast.db"))
-        yield bench
-        bench.clear()
+        try:
+            yield bench
+        finally:
+            bench.clear()
 
 
 class PostgresBench(Bench):
@@ -84,9 +89,11 @@ class PostgresBenches:
     def bench(self) -> Iterator[Bench]:
         url = self._server.make_database()
         bench = PostgresBench(url)
-        yield bench
-        bench.clear()
-        self._server.drop_database(url)
+        try:
+            yield bench
+        finally:
+            bench.clear()
+            self._server.drop_database(url)
 
 
 class TestMemoryDatabase(MemoryBenches, DatabaseContract): ...
@@ -105,3 +112,12 @@ class TestSqliteFacts(FileBenches, FactStoreContract): ...
 
 
 class TestPostgresFacts(PostgresBenches, FactStoreContract): ...
+
+
+class TestMemoryTasks(MemoryBenches, TaskContract): ...
+
+
+class TestSqliteTasks(FileBenches, TaskContract): ...
+
+
+class TestPostgresTasks(PostgresBenches, TaskContract): ...

@@ -176,10 +176,11 @@ class TaskDriver:
         """Extend the leases that ``held`` (task, token) names and return the tasks that are lost."""
         tx.rows(self.store.sql["see_executor"], self._card(claim))
         now_ms = self.store.control(tx).now_ms
-        named = [(name, token) for task_id, token in held if (name := name_of(task_id)) is not None]
+        named = [(name_of(task_id), token) for task_id, token in held]
+        asked = [(name, token) for name, token in named if name is not None]
         expires_at_ms = now_ms + int(self.policy.lease_ttl_s * 1000)
-        live = self.store.leases.extend(tx, named, claim.holder, now_ms=now_ms, expires_at_ms=expires_at_ms)
-        return [task_id for task_id, token in held if token not in live or name_of(task_id) is None]
+        live = self.store.leases.extend(tx, asked, claim.holder, now_ms=now_ms, expires_at_ms=expires_at_ms)
+        return [task_id for (task_id, _), lease in zip(held, named, strict=True) if lease not in live]
 
     def release(self, tx: Tx, holder: str, held: Sequence[tuple[str, int]] | None, reason: str) -> int:
         """Give leases back without counting an attempt: the named ones, or all of ``holder``.

@@ -37,9 +37,9 @@ class LeaseTable(Protocol):
 
     def extend(
         self, tx: Tx, held: Sequence[tuple[int, int]], holder: str, *, now_ms: int, expires_at_ms: int
-    ) -> set[int]:
+    ) -> set[tuple[int, int]]:
         """Give the leases (name of the task, token) of ``holder`` that are not over until ``expires_at_ms``.
 
-        Return the tokens of those that were extended.
+        Return those that were extended.
         """
         ...

@@ -55,7 +55,7 @@ class PostgresLeases:
 
     def extend(
         self, tx: Tx, held: Sequence[tuple[int, int]], holder: str, *, now_ms: int, expires_at_ms: int
-    ) -> set[int]:
+    ) -> set[tuple[int, int]]:
         """Give the leases of ``holder`` that are not over until ``expires_at_ms``."""
         if not held:
             return set()
@@ -67,7 +67,7 @@ class PostgresLeases:
                 "expires_at": expires_at_ms,
             },
         )  # fmt: skip
-        return {token for (token,) in written}
+        return {(name, token) for name, token in written}
 
 
 def _row_of(ending: Ending) -> int:

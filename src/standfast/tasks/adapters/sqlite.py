@@ -61,7 +61,7 @@ class SqliteLeases:
 
     def extend(
         self, tx: Tx, held: Sequence[tuple[int, int]], holder: str, *, now_ms: int, expires_at_ms: int
-    ) -> set[int]:
+    ) -> set[tuple[int, int]]:
         """Give the leases of ``holder`` that are not over until ``expires_at_ms``."""
         rows = [(name, token, expires_at_ms, holder, now_ms) for name, token in held]
-        return {row[0] for row in tx.each(self._sql["extend"], rows)}
+        return {(name, token) for name, token in tx.each(self._sql["extend"], rows)}

@@ -159,7 +159,7 @@ FROM ended x JOIN moved m ON m.token = x.token WHERE a.token = x.token RETURNING
 UPDATE tracking g SET expires_at = :expires_at
 FROM unnest(:names::bigint[], :tokens::bigint[]) AS x (name, token) JOIN task t ON t.name = x.name
 WHERE g.id = t.id AND g.token = x.token AND g.state = 1 AND g.holder = :holder AND g.expires_at > :now_ms
-RETURNING g.token;
+RETURNING x.name, g.token;
 
 -- name: sampled
 UPDATE subject s SET samples = s.samples + x.samples, clean = s.clean + x.clean

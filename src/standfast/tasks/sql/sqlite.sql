@@ -98,7 +98,7 @@ WHERE id = ?1 AND token = ?2 AND state = 1 AND expires_at > ?8 AND expires_at <=
 -- name: extend
 UPDATE tracking SET expires_at = ?3
 WHERE id = (SELECT id FROM task WHERE name = ?1) AND token = ?2 AND state = 1 AND holder = ?4 AND expires_at > ?5
-RETURNING token;
+RETURNING ?1, token;
 
 -- name: kill
 UPDATE tracking SET state = 4 WHERE id = ?1 AND state = 3 AND expires_at = ?2 RETURNING id;
