@@ -35,7 +35,7 @@ class _Server(uvicorn.Server):
 
 async def serve_plane(
     plane: ControlPlane,
-    listener: socket.socket,
+    sock: socket.socket,
     stop: asyncio.Event,
     *,
     scheduler_state: Callable[[], Mapping[str, Any]],
@@ -43,7 +43,7 @@ async def serve_plane(
 ) -> None:
     """Serve the API of ``plane`` until ``stop`` is set: what the embedded instance is given as its API."""
     app = create_app(plane, scheduler_state=scheduler_state, services_state=services_state)
-    await serve(app, listener, stop=stop)
+    await serve(app, sock, stop=stop)
 
 
 async def serve(app: FastAPI, listener: socket.socket, *, stop: asyncio.Event) -> None:
