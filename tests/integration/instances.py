@@ -37,6 +37,9 @@ takeover_s = 1.0
 lease_ttl_s = 6
 heartbeat_s = 1
 executor_silent_s = 4
+retry_base_s = 0.2
+retry_cap_s = 1
+paused_ttl_s = 3
 [executor]
 count = {executors}
 concurrency = 3

@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 from standfast.services.model import Identity
 
-#: Every process of a run carries this in its environment, inherited by whatever it starts.
-MARK_VARIABLE = "STANDFAST_SERVICE"
+#: Every process of a run carries this in its environment, inherited by whatever it starts. Not named like
+#: our settings: what holds those back from a child must let the mark through.
+MARK_VARIABLE = "SF_SERVICE"
 
 _PROC = Path("/proc")
 _LISTEN = "0A"
