@@ -38,6 +38,7 @@ NEEDS = {
     ("GET", "/rounds/latest/evidence"): "read",
     ("GET", "/scores/latest"): "read",
     ("GET", "/miners"): "read",
+    ("GET", "/miners/1"): "read",
     ("GET", "/publications/latest"): "read",
     ("GET", "/facts"): "read",
     ("GET", "/facts/verify"): "read",
@@ -61,7 +62,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def test_every_route_needs_its_scope_and_none_is_forgotten(served: Served) -> None:
     with served.bare() as client:
         document = client.get("/openapi.json").json()
-    concrete = {"name": "e1", "task_id": "0123456789abcdef", "ref": "latest"}
+    concrete = {"name": "e1", "task_id": "0123456789abcdef", "ref": "latest", "uid": "1"}
     routes = set()
     for path, methods in document["paths"].items():
         if path.startswith("/api/v1"):

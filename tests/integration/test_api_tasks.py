@@ -274,3 +274,24 @@ def test_what_is_not_there_is_404_and_says_where_to_look(client: httpx.Client) -
         error = reply.json()["error"]
         assert set(error) == {"code", "what", "why", "fix", "since"}
         assert error["fix"], path
+
+
+def test_k20_a_miner_sees_whether_it_is_reached_and_why_each_episode_failed(client: httpx.Client) -> None:
+    assert client.get("/miners/0").json()["reachable"]["verdict"] == "UNKNOWN"
+    leases = claim(client, 12)
+    of_0 = [lease for lease in leases if lease["subject"] == "0"]
+    refused = {**ERROR, "error_code": "SubjectRefused", "error": "connection refused"}
+    submit(client, [item(lease, **refused) for lease in of_0])
+    view = client.get("/miners/0").json()
+    assert (view["reachable"]["verdict"], view["reachable"]["reason"]) == ("FAIL", "SubjectRefused")
+    assert view["errors"] == [
+        {"code": "SubjectRefused", "count": 6, "meaning": "its host refused the connection"}
+    ]
+    failed = [one for one in view["episodes"] if one["error_code"]]
+    assert len(failed) == 6
+    assert {one["error"] for one in failed} == {"connection refused"}
+    assert "seed" not in json.dumps(view)
+    assert (view["queue"]["mine"], view["queue"]["running"]) == (4, 0)
+    submit(client, [item(lease) for lease in leases if lease["subject"] == "1"])
+    assert client.get("/miners/1", params={"round": "1"}).json()["reachable"]["verdict"] == "PASS"
+    assert client.get("/miners/7").status_code == 404

@@ -11,6 +11,7 @@ from standfast.api.auth import ReaderDep
 from standfast.api.context import ContextDep
 from standfast.api.models import ErrorReply
 from standfast.app import views
+from standfast.app.miner_view import miner_view
 
 router = APIRouter(tags=["rounds"], responses={404: {"model": ErrorReply}, 503: {"model": ErrorReply}})
 RoundRef = Annotated[str, Path(pattern=r"^(latest|[0-9]{1,15})$", description="A number, or `latest`.")]
@@ -50,6 +51,17 @@ async def list_miners(context: ContextDep, _: ReaderDep) -> JSONResponse:
     return JSONResponse(
         {"miners": await context.access.read(lambda tx: views.miners_view(tx, context.plane))}
     )
+
+
+@router.get("/miners/{uid}")
+async def show_miner(
+    uid: Annotated[str, Path(pattern=r"^[0-9]{1,5}$")],
+    context: ContextDep,
+    _: ReaderDep,
+    ref: Annotated[str, Query(alias="round", pattern=r"^(latest|[0-9]{1,15})?$")] = "",
+) -> JSONResponse:
+    """Show one subject: whether it can be reached, and how each of its episodes went (K20)."""
+    return await _view(context.access.read(lambda tx: miner_view(tx, context.plane, uid, ref)))
 
 
 @router.get("/publications/latest")
