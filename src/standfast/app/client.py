@@ -170,7 +170,7 @@ class ApiClient:
         return UnreachableError(
             f"{self.url} broke off before its reply was complete",
             why=type(error).__name__,
-            fix="look at the API's log (standfast logs api), or name the right address (--url)",
+            fix="look at the API's log (standfast logs), or name the right address (--url)",
             code="ApiBrokeOff",
         )
 

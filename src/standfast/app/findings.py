@@ -123,7 +123,7 @@ def _leader(seen: Observed) -> Iterator[Finding]:
         yield Finding(
             "scheduler", Verdict.FAIL, str(error.get("code", "SchedulerFailing")),
             f"the scheduler cannot {error.get('loop', 'work')}: {what}", subject=leader.name,
-            since=str(error.get("since", "")), remedy=str(error.get("fix") or "standfast logs scheduler"),
+            since=str(error.get("since", "")), remedy=str(error.get("fix") or "standfast logs"),
         )  # fmt: skip
     yield _beat(leader, seen.limits)
     yield from _jump(leader)
@@ -339,7 +339,7 @@ def _publication(seen: Observed) -> Iterator[Finding]:
         yield Finding(
             "publication", Verdict.FAIL, "PublicationPending", subject=str(last.number),
             message=f"round {last.number} is complete for {last.idle_s:.0f} s and not published",
-            remedy="standfast logs scheduler",
+            remedy="standfast logs",
         )  # fmt: skip
     if age_s is None:
         if last is not None:
