@@ -15,7 +15,7 @@ from standfast.api.context import Context
 from standfast.api.health import StoreProbe
 from standfast.api.metrics import Metrics
 from standfast.api.middleware import Guard, is_loopback
-from standfast.api.routes import FIXED, VERSIONED
+from standfast.api.routes import FIXED, VERSIONED, wire
 from standfast.app.plane import ControlPlane
 from standfast.app.status import LeaderWatch
 from standfast.app.tokens import TokenStore
@@ -48,6 +48,8 @@ def create_app(
         app.include_router(router, prefix=PREFIX)
     for router in FIXED:
         app.include_router(router)
+    if plane.config.api.kinitro:
+        app.include_router(wire.router)
     app.add_middleware(Guard, metrics=context.metrics, only_loopback=is_loopback(plane.config.api.host))
     return app
 

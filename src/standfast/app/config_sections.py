@@ -57,6 +57,11 @@ class ApiSettings(Section):
     require_tokens: bool = Field(
         True, description="Whether every call needs a token; may be false on loopback only."
     )
+    kinitro: bool = Field(
+        True,
+        description="Whether kinitro's routes are served too, below `/v1`; as there, only fetching and "
+        "submitting need a token.",
+    )
 
 
 class SchedulerSettings(Section):

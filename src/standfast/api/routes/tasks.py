@@ -7,7 +7,6 @@ and each has its own answer. The shape of the whole is the only thing that refus
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -18,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from standfast.api.auth import ExecutorDep, OperatorDep, ReaderDep
 from standfast.api.context import Context, ContextDep
 from standfast.api.errors import invalid
+from standfast.api.lenient import inlined_schema, lenient_json
 from standfast.api.models import (
     MAX_RESULTS,
     Beaten,
@@ -53,7 +53,6 @@ _CODES = {
     Answer.INVALID: 422,
     Answer.UNKNOWN: 404,
 }
-_MOST_DIGITS = 20
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 TaskPath = Annotated[TaskName, Path()]
 State = Literal["pending", "leased", "done", "paused", "dead", "cancelled"]
@@ -77,7 +76,7 @@ def _lease(lease: Lease) -> dict[str, Any]:
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": Submit.model_json_schema()}},
+            "content": {"application/json": {"schema": inlined_schema(Submit)}},
         }
     },
 )
@@ -109,9 +108,8 @@ async def _stored(context: Context, executor: str, usable: Sequence[Report]) -> 
 def _batch_of(raw: bytes) -> tuple[str, list[Any]] | str:
     """Return the executor and the items of a batch, or what is wrong with it as a whole."""
     try:
-        # Python reads NaN and Infinity; here that is wanted, because they spoil one item and not the batch.
-        body = json.loads(raw, parse_int=_number)
-    except (ValueError, RecursionError):
+        body = lenient_json(raw)
+    except ValueError:
         return "the body is not JSON"
     if not isinstance(body, dict) or set(body) != {"executor", "results"}:
         return "body: it has exactly the keys executor and results"
@@ -123,11 +121,6 @@ def _batch_of(raw: bytes) -> tuple[str, list[Any]] | str:
     if not isinstance(results, list) or not 1 <= len(results) <= MAX_RESULTS:
         return f"body.results: a list of 1 to {MAX_RESULTS} results"
     return executor, results
-
-
-def _number(digits: str) -> float:
-    """Read a whole number; one that no field can hold becomes infinite, and its item is refused alone."""
-    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
 
 
 def _answer(index: int, task_id: str, answer: Answer, message: str) -> dict[str, Any]:
