@@ -229,7 +229,7 @@ class Executor:
         for token in rules.lost_tokens(reply, held):
             lost = self._running.get(token)
             if lost is not None:
-                self._record.counters["lost"] += 1
+                self._record.counters["leases_lost"] += 1
                 log.warning("lease_lost", task=lost[0].task_id)
                 lost[1].cancel()
 
