@@ -188,7 +188,7 @@ def find(wanted: Wanted, cwd: Path, environ: Mapping[str, str] | None = None) ->
         found = _in_folder(folder, notes)
         if found is not None:
             return found
-    return _choose(_of_registry(cwd, notes), cwd)
+    return _choose(_of_registry(cwd, notes) or _below(cwd), cwd)
 
 
 def token_of(wanted: Wanted, found: Found) -> str:
@@ -234,6 +234,13 @@ def _of_registry(cwd: Path, notes: Sequence[Mapping[str, str]]) -> list[Found]:
     return found
 
 
+def _below(cwd: Path) -> list[Found]:
+    """Return instances up to two folders below ``cwd``: another user's, or those of another HOME."""
+    patterns = (f"*/{DATA_NAME}/{RUN_NAME}", f"*/*/{DATA_NAME}/{RUN_NAME}")
+    paths = [path for pattern in patterns for path in sorted(cwd.glob(pattern))]
+    return [Found(path.parent, f"{path.parent} lies below this folder") for path in paths]
+
+
 def _choose(found: Sequence[Found], cwd: Path) -> Found:
     living = [one for one in found if isinstance(run := one.run(), Run) and run.is_alive]
     candidates = living or list(found)
@@ -248,8 +255,8 @@ def _choose(found: Sequence[Found], cwd: Path) -> Found:
         )
     raise TransientError(
         f"no instance is known in {cwd}",
-        why=f"there is no {FILE_NAME} here or above, and none was started from here",
-        fix="start one: standfast up BLUEPRINT; or name one: --url http://HOST:PORT",
+        why=f"there is no {FILE_NAME} here or above, no run below, and none of this user was started from here",
+        fix="start one: standfast up BLUEPRINT; or name one: --data-dir PATH, or --url http://HOST:PORT",
         code="NoInstance",
     )
 

@@ -223,3 +223,13 @@ def test_replacing_a_record_leaves_no_partial_file(tmp_path: Path) -> None:
     write_run(tmp_path, run)
     write_run(tmp_path, replace(run, url=""))
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_run_below_this_folder_is_found_though_another_home_registered_it(tmp_path: Path) -> None:
+    data = tmp_path / "repo" / "blueprints" / "evaluation" / ".standfast"
+    data.mkdir(parents=True)
+    elsewhere = {"XDG_STATE_HOME": str(tmp_path / "nobody")}
+    with pytest.raises(TransientError, match="no instance is known"):
+        find(Wanted(), tmp_path / "repo", elsewhere)
+    (data / "run.json").write_text("{}")
+    assert find(Wanted(), tmp_path / "repo", elsewhere).data_dir == data
