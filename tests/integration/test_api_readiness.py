@@ -79,7 +79,7 @@ def recovers(client: httpx.Client, within_s: float = 20.0) -> None:
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
 def test_k7_database_gone(server: PostgresServer, served: Served, how: str, is_asked_before: bool) -> None:
     with served.bare() as client, served.client(timeout_s=15.0) as caller:
-        caller.get("/status")
+        assert client.get("/health/live").status_code == 200
         if is_asked_before:
             assert ready(client)[0] == 200
         break_, mend = (server.stop, server.start) if how == "stopped" else (server.freeze, server.thaw)

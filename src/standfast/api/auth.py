@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
@@ -47,6 +48,11 @@ class TokenBook:
         await self._refresh()
         assert self._known is not None
         return find_caller(self._known, token)
+
+    async def learn(self) -> None:
+        """Look before anybody asks, so that whoever comes while the store is away is known."""
+        with contextlib.suppress(StoreUnavailableError, StoreError):
+            await self._refresh()
 
     def forget(self) -> None:
         """Look again at the next request: a token was made or revoked here."""

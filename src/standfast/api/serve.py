@@ -67,6 +67,7 @@ async def serve(app: FastAPI, listener: socket.socket, *, stop: asyncio.Event) -
     # Accepted sockets inherit it. asyncio sets it only where a socket names its protocol, and with Nagle's
     # algorithm each reply on a kept connection waits 40 ms for the caller's delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    await app.state.context.book.learn()
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopping = asyncio.create_task(stop.wait())
