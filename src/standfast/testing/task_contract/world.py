@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from standfast.facts.database import Database, Migrations, Tx, migrate
-from standfast.kernel.clock import SystemEntropy
 from standfast.kernel.ids import stable_id
 from standfast.tasks import operate, upkeep
 from standfast.tasks.driver import Claim, Grant, TaskDriver
@@ -24,6 +24,17 @@ POLICY = TaskPolicy(
 )
 
 
+class FixedEntropy:
+    """The same bytes in every run, so that a failure can be replayed."""
+
+    def __init__(self) -> None:
+        self._source = random.Random(0)  # noqa: S311 - nothing here is secret
+
+    def token_bytes(self, count: int) -> bytes:
+        """Return the next ``count`` bytes."""
+        return self._source.randbytes(count)
+
+
 class World:
     """One store with tasks in it, and short words for what executors, operators and the leader do."""
 
@@ -31,13 +42,14 @@ class World:
         self.bench = bench
         self.policy = policy
         self.clock = StillClock()
+        self.entropy = FixedEntropy()
         self.driver = self.another_driver()
         self._eye: Database | None = None
         self._orders = itertools.count(1)
 
     def another_driver(self) -> TaskDriver:
         """Return a driver as another process would have it."""
-        return TaskDriver(TaskStore(self.bench.database.dialect), self.policy, self.clock, SystemEntropy())
+        return TaskDriver(TaskStore(self.bench.database.dialect), self.policy, self.clock, self.entropy)
 
     def write(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` in a writing transaction."""
