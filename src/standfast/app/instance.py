@@ -167,7 +167,7 @@ def registry_folder(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def noted_config(data_dir: Path, environ: Mapping[str, str] | None = None) -> Path | None:
-    """Return the configuration file that the instance of ``data_dir`` was last started with, if it is there."""
+    """Return the file that the instance of ``data_dir`` was last configured by, if it is there."""
     run = read_run(data_dir)
     noted = [run.config] if isinstance(run, Run) else []
     noted += [note["config"] for note in _notes(environ) if note["data_dir"] == str(data_dir)]
@@ -255,7 +255,7 @@ def _choose(found: Sequence[Found], cwd: Path) -> Found:
         )
     raise TransientError(
         f"no instance is known in {cwd}",
-        why=f"there is no {FILE_NAME} here or above, no run below, and none of this user was started from here",
+        why=f"there is no {FILE_NAME} here or above, no run below, and none was started from here",
         fix="start one: standfast up BLUEPRINT; or name one: --data-dir PATH, or --url http://HOST:PORT",
         code="NoInstance",
     )
