@@ -88,6 +88,29 @@ def test_a_stopped_service_says_so_and_how_to_continue_it(tmp_path: Path, port: 
     stand.run(body)
 
 
+def test_a_stopped_child_of_a_service_is_named_too(tmp_path: Path) -> None:
+    text = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    open('child', 'w').write(str(os.getpid()))
+time.sleep(600)
+"""
+    stand = Stand(tmp_path, script(tmp_path, text))
+
+    async def body() -> None:
+        await eventually(stand.is_in("svc", "ready"))
+        child = pid_in(tmp_path / "child")
+        os.kill(child, signal.SIGSTOP)
+        await eventually(lambda: (stat := procfs.read_stat(child)) is not None and stat.letter == "T")
+        await eventually(stand.is_in("svc", "not_ready"))
+        assert stand.view("svc")["remedy"] == f"kill -CONT {child}"
+        os.kill(child, signal.SIGCONT)
+        await eventually(stand.is_in("svc", "ready"))
+
+    stand.run(body)
+
+
 def test_a_stopped_service_is_stopped_cleanly_all_the_same(tmp_path: Path) -> None:
     said = tmp_path / "said"
     text = f"""

@@ -50,8 +50,8 @@ async def run_up(
     with contextlib.closing(reporter), hold.held(config.data_dir), _signals(stop):
         for leftover in await asyncio.to_thread(hold.end_leftovers, config.data_dir):
             reporter.say(f"{leftover}; what it left was ended")
-        await _preflight(config, reporter)
-        if stop.asked.is_set():
+        is_open = await _preflight(config, reporter, stop)
+        if not is_open or stop.asked.is_set():
             return OK
         with _logs(config.data_dir), bind(config.api.host, config.api.port) as sock:
             run = _describe(config, started_from or Path.cwd())
@@ -79,19 +79,25 @@ async def _serve(config: Config, sock: socket.socket, run: Run, embedded: Embedd
         await asyncio.to_thread(plane.close)
 
 
-async def _preflight(config: Config, reporter: Reporter) -> None:
+async def _preflight(config: Config, reporter: Reporter, stop: Stop) -> bool:
+    """Return whether the gate is open; raise RefusedError where it is not and nobody asked for the end.
+
+    A Ctrl-C at a terminal ends the gate's own probes too, and what they then did not see is no objection.
+    """
     gate = await asyncio.to_thread(check_before_start, config)
+    if gate.is_open:
+        reporter.say(f"preflight: {len(gate.findings)} findings, no objection")
+    if gate.is_open or stop.asked.is_set():
+        return gate.is_open
     for finding in gate.objections:
         reporter.say(f"{finding.verdict.name} {_about(finding)}. To fix: {finding.remedy}")
-    if not gate.is_open:
-        first = gate.objections[0]
-        raise RefusedError(
-            f"preflight keeps this instance from starting: {len(gate.objections)} objections",
-            why=_about(first),
-            fix=first.remedy,
-            code="PreflightFailed",
-        )
-    reporter.say(f"preflight: {len(gate.findings)} findings, no objection")
+    first = gate.objections[0]
+    raise RefusedError(
+        f"preflight keeps this instance from starting: {len(gate.objections)} objections",
+        why=_about(first),
+        fix=first.remedy,
+        code="PreflightFailed",
+    )
 
 
 def _about(finding: Finding) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from standfast.kernel.backoff import Backoff
 from standfast.kernel.verdict import Verdict
 from standfast.services.model import (
+    STOPPED,
     End,
     Held,
     Judgement,
@@ -74,6 +75,9 @@ PERMANENT_CODES: Mapping[int, str] = {
 _NOISE = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8,}|\d+(?:\.\d+)*|(?:/[\w.+-]+)+", re.IGNORECASE)
 
 
+_IS_STOPPED = "ProcessStopped"
+
+
 def move(state: ServiceState, event: ServiceEvent) -> ServiceState:
     """Return the state that follows; a pair that is not in the table breaks an invariant."""
     following = TRANSITIONS.get((state, event))
@@ -83,10 +87,11 @@ def move(state: ServiceState, event: ServiceEvent) -> ServiceState:
 
 def judge(readiness: Readiness, seen: Seen) -> Judgement:
     """Judge whether a running service may receive work; what was not seen is UNKNOWN."""
-    if seen.letter in ("T", "t"):
-        return Judgement(
-            Verdict.FAIL, "ProcessStopped", "process is stopped (T)", remedy=f"kill -CONT {seen.pid}"
-        )
+    if seen.letter in STOPPED:
+        return Judgement(Verdict.FAIL, _IS_STOPPED, "process is stopped (T)", f"kill -CONT {seen.pid}")
+    if seen.stopped_below:
+        message = f"process {seen.stopped_below}, which it started, is stopped (T)"
+        return Judgement(Verdict.FAIL, _IS_STOPPED, message, f"kill -CONT {seen.stopped_below}")
     if seen.letter in ("", "Z", "X"):
         return Judgement(Verdict.UNKNOWN, "ProcessGone", "the process has just ended", "wait a moment")
     if not readiness.is_probed:
@@ -124,7 +129,7 @@ SILENCES = frozenset({"NoAnswer"})
 
 def is_late(readiness: Readiness, seen: Seen, judgement: Judgement, *, was_ready: bool) -> bool:
     """Whether a life that is not ready has no excuse left: it was ready before, is stopped, or too old."""
-    if was_ready or judgement.reason == "ProcessStopped":
+    if was_ready or judgement.reason == _IS_STOPPED:
         return True
     return seen.now_s - seen.started_s > readiness.start_s
 

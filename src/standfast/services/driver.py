@@ -9,7 +9,7 @@ from typing import Any
 
 from standfast.kernel.clock import Clock, Entropy, SystemClock, SystemEntropy, iso
 from standfast.services.life import Service, Surroundings
-from standfast.services.model import Identity, ServiceSpec, ServiceState, ServiceView
+from standfast.services.model import STOPPED, Identity, ServiceSpec, ServiceState, ServiceView
 from standfast.services.ports import Machine
 
 #: How long a stage may take to become ready before the next one starts all the same: one program that
@@ -106,7 +106,7 @@ class Supervisor:
     def _stopped_guardian(self) -> ServiceView | None:
         """Return the guardian where it cannot do its duty; in good order it is nobody's business."""
         identity, letter = self._machine.guard.identity, self._machine.guard.letter()
-        if identity is None or letter not in ("T", "t"):
+        if identity is None or letter not in STOPPED:
             return None
         return ServiceView(
             name="guardian",

@@ -12,6 +12,7 @@ from standfast.kernel.clock import Clock, Entropy, iso
 from standfast.kernel.verdict import Verdict
 from standfast.services.decide import after_exit, is_late, judge, move
 from standfast.services.model import (
+    STOPPED,
     End,
     ExitStatus,
     Held,
@@ -174,7 +175,7 @@ class Service:
     async def _watch(self, running: Running) -> None:
         """Probe, judge, and bound the log until cancelled."""
         while True:
-            if running.letter() not in ("T", "t"):
+            if running.letter() not in STOPPED:
                 await self._probe()
             self._judge_and_move(running)
             self._dropped_bytes = self._journal.bound()
@@ -211,6 +212,7 @@ class Service:
             letter=running.letter(),
             latest=self._latest,
             last_good_s=self._last_good_s,
+            stopped_below=running.stopped_below(),
         )
 
     async def _wait_out(self, why: Held | Obstacle) -> None:

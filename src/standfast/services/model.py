@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 
 from standfast.kernel.verdict import Verdict
 
+#: State letters of a process that a signal or a debugger has stopped (proc(5)).
+STOPPED = frozenset({"T", "t"})
+
 
 class ServiceState(enum.StrEnum):
     """Where a service stands."""
@@ -148,7 +151,8 @@ class ProbeSample(NamedTuple):
 class Seen(NamedTuple):
     """What was observed of a running service by ``now_s`` (monotonic).
 
-    ``letter`` is the state of its process in /proc (R, S, D, T, Z), empty where it could not be read.
+    ``letter`` is the state of its process in /proc (R, S, D, T, Z), empty where it could not be read;
+    ``stopped_below`` is a process of its own making that is stopped, or 0.
     """
 
     now_s: float
@@ -157,6 +161,7 @@ class Seen(NamedTuple):
     letter: str
     latest: ProbeSample | None = None
     last_good_s: float | None = None
+    stopped_below: int = 0
 
 
 class Judgement(NamedTuple):

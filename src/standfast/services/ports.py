@@ -16,7 +16,7 @@ class Running(Protocol):
     * ``terminate`` asks the whole process group to end, and continues it where it was stopped.
     * ``kill_all`` ends everything that came from this life, in whatever session or group it hides, and
       returns how many processes are left that even that did not end (0, unless one is stuck in the kernel).
-    * ``letter`` never blocks and is empty where the process cannot be seen.
+    * ``letter`` and ``stopped_below`` never block; empty and 0 where nothing can be seen.
     """
 
     @property
@@ -26,6 +26,10 @@ class Running(Protocol):
 
     def letter(self) -> str:
         """Return the state letter of the process."""
+        ...
+
+    def stopped_below(self) -> int:
+        """Return a process that it started, or one of those, that is stopped; 0 where there is none."""
         ...
 
     async def ended(self) -> ExitStatus:

@@ -76,6 +76,13 @@ def test_a_stopped_process_is_not_ready_whatever_it_answered(letter: str) -> Non
     assert judgement.remedy == "kill -CONT 77"
 
 
+def test_a_stopped_process_below_it_makes_a_service_not_ready_at_once() -> None:
+    below = Seen(NOW, NOW - 1.0, 77, "S", ProbeSample(NOW), NOW, stopped_below=88)
+    judgement = judge(HTTP, below)
+    assert (judgement.verdict, judgement.remedy) == (Verdict.FAIL, "kill -CONT 88")
+    assert is_late(HTTP, below, judgement, was_ready=False)
+
+
 @pytest.mark.parametrize("letter", ["", "Z", "X"])
 def test_a_process_that_is_gone_is_unknown(letter: str) -> None:
     assert judge(HTTP, seen(letter=letter, sample=ProbeSample(NOW), good=NOW)).verdict is Verdict.UNKNOWN

@@ -45,8 +45,10 @@ class Guard:
         try:
             # Ends by cancellation; each turn lasts as long as a guardian does.
             while True:
-                self._start()
-                await self._gone()
+                # Where no process can be made now, the kernel's tie and the mark have to do.
+                with contextlib.suppress(OSError):
+                    self._start()
+                    await self._gone()
                 await asyncio.sleep(_RESTART_S)
         finally:
             self._release()

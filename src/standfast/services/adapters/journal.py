@@ -52,9 +52,10 @@ class FileJournal:
             # On a full disk nothing can be kept, and emptying the file is all the more urgent.
             with contextlib.suppress(OSError):
                 self._older.write_bytes(kept)
-            os.truncate(self._path, 0)
-            self._life_at = 0
-            self._dropped_bytes += size - len(kept)
+            with contextlib.suppress(OSError):
+                os.truncate(self._path, 0)
+                self._life_at = 0
+                self._dropped_bytes += size - len(kept)
         return self._dropped_bytes
 
     def tail(self) -> tuple[str, ...]:
@@ -74,7 +75,7 @@ class FileJournal:
     def _size(self) -> int:
         try:
             return self._path.stat().st_size
-        except FileNotFoundError:
+        except OSError:
             return 0
 
     def _read_end(self, count: int) -> bytes:
@@ -83,7 +84,7 @@ class FileJournal:
                 file.seek(0, os.SEEK_END)
                 file.seek(max(0, file.tell() - count))
                 return file.read(count)
-        except FileNotFoundError:
+        except OSError:
             return b""
 
 

@@ -55,6 +55,10 @@ class LocalRunning:
         is_same = stat is not None and stat.start_ticks == self._identity.start_ticks
         return stat.letter if stat is not None and is_same else ""
 
+    def stopped_below(self) -> int:
+        """Return a descendant of the process that is stopped, or 0."""
+        return procfs.stopped_below(self._identity.pid)
+
     async def ended(self) -> ExitStatus:
         """Return how it ended, when it has."""
         return await asyncio.shield(self._ended)
@@ -151,8 +155,15 @@ class LocalProcesses:
         # Not reaped yet, so it is there, be it as a zombie.
         identity = procfs.identify(popen.pid)
         assert identity is not None, f"pid {popen.pid} was just made and is not reaped"
+        try:
+            running = LocalRunning(popen, identity, mark)
+        except OSError:
+            # No descriptor was left to watch it by, and what nobody watches must not run.
+            popen.kill()
+            popen.wait()
+            raise
         self._on_start(identity)
-        return LocalRunning(popen, identity, mark)
+        return running
 
     def inputs(self, spec: ServiceSpec) -> str:
         """Return a digest of the files that the command names: their number, size and time of change."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from standfast.services.model import Identity
+from standfast.services.model import STOPPED, Identity
 
 #: Every process of a run carries this in its environment, inherited by whatever it starts. Not named like
 #: our settings: what holds those back from a child must let the mark through.
@@ -21,6 +21,7 @@ MARK_VARIABLE = "SF_SERVICE"
 
 _PROC = Path("/proc")
 _LISTEN = "0A"
+_MOST_DESCENDANTS = 1_000
 
 
 class ProcessStat(NamedTuple):
@@ -61,11 +62,11 @@ def read_stat(pid: int) -> ProcessStat | None:
     """Return what /proc says about ``pid``, or None."""
     try:
         raw = (_PROC / str(pid) / "stat").read_bytes()
-    except OSError:
+        # The name in parentheses may itself hold spaces and parentheses: count from the last one.
+        fields = raw[raw.rindex(b")") + 2 :].split()
+        return ProcessStat(pid, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
+    except (OSError, ValueError, IndexError):
         return None
-    # The name in parentheses may itself hold spaces and parentheses: count from the last one.
-    fields = raw[raw.rindex(b")") + 2 :].split()
-    return ProcessStat(pid, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
 
 
 def identify(pid: int) -> Identity | None:
@@ -92,6 +93,28 @@ def processes() -> Iterator[ProcessStat]:
             stat = read_stat(int(name))
             if stat is not None:
                 yield stat
+
+
+def stopped_below(pid: int) -> int:
+    """Return a descendant of ``pid`` that is stopped, or 0; as far as the kernel lists children."""
+    unseen, seen = _children(pid), 0
+    # Each turn takes one off; bounded, because a service that makes processes without end is another matter.
+    while unseen and seen < _MOST_DESCENDANTS:
+        child, seen = unseen.pop(), seen + 1
+        stat = read_stat(child)
+        if stat is not None and stat.letter in STOPPED:
+            return child
+        unseen += _children(child)
+    return 0
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(_PROC / str(pid) / "task"):  # noqa: PTH208 - names are all that is needed
+            text = (_PROC / str(pid) / "task" / thread / "children").read_text()
+            found += [int(word) for word in text.split()]
+    return found
 
 
 def mark_of(pid: int) -> str:
