@@ -274,6 +274,27 @@ def test_down_stops_everything_and_twice_is_fine(fresh: Up) -> None:
     assert json_of(command(fresh.folder, "down", "--json"))["data"]["ended"] == "nothing_ran"
 
 
+def test_a_round_that_nobody_works_on_is_pending_and_status_says_why(tmp_path: Path) -> None:
+    up = Up(small_config(tmp_path, policies=("generalist",), executors=0))
+    try:
+        up.until_up()
+        wait_until(lambda: json_of(command(tmp_path, "round", "ls", "--json"))["data"]["rounds"], within_s=20)
+        shown = command(tmp_path, "round", "show", "latest")
+        assert shown.returncode == 8
+        assert "still open" in shown.stdout
+        assert "secret until the round ends" in shown.stdout
+        for ref in ("latest", "1"):
+            done = command(tmp_path, "round", "verify", ref, "--json")
+            error = json_of(done)["error"]
+            assert (done.returncode, error["code"]) == (8, "Pending"), done.stderr
+        code, finding = until_status(up, "NoExecutor")
+        assert code == 3
+        assert "standfast executor" in finding["remedy"]
+        assert up.stop() == 0
+    finally:
+        up.clean_up()
+
+
 @contextlib.contextmanager
 def garbage_server(body: bytes, *, is_silent: bool = False) -> Iterator[str]:
     """Serve ``body`` with 200 at every path, or accept and say nothing."""
