@@ -18,6 +18,10 @@ class LeaseTable(Protocol):
       somebody else may have been faster since the rows were read.
     """
 
+    def serialise(self, tx: Tx) -> None:
+        """Wait until no other transaction claims, adds or closes, and keep them waiting until this one ends."""
+        ...
+
     def enter(self, tx: Tx, executor: Mapping[str, str]) -> None:
         """Note that an executor asks (name, instance, at, info), and wait for the turn of this claim."""
         ...

@@ -62,8 +62,7 @@ class TaskStore:
 
     def serialise_claims(self, tx: Tx) -> None:
         """Let one claim at a time decide, so that two cannot overshoot a subject's slots."""
-        if self.dialect == "postgres":
-            tx.rows(self.sql["lock_claims"])
+        self.leases.serialise(tx)
 
     def look(self, tx: Tx, executor: str) -> Look:
         """Return what a claim of an executor that was seen has to know."""

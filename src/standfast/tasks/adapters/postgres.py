@@ -17,6 +17,10 @@ class PostgresLeases:
     def __init__(self, sql: Queries) -> None:
         self._sql = sql
 
+    def serialise(self, tx: Tx) -> None:
+        """Take the claim lock, which this transaction's end gives back."""
+        tx.rows(self._sql["lock_claims"])
+
     def enter(self, tx: Tx, executor: Mapping[str, str]) -> None:
         """Note that an executor asks, and wait for the claim lock: what is read after it is current."""
         tx.rows(self._sql["enter"], executor)

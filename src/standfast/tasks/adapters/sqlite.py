@@ -15,6 +15,9 @@ class SqliteLeases:
     def __init__(self, sql: Queries) -> None:
         self._sql = sql
 
+    def serialise(self, tx: Tx) -> None:
+        """Do nothing: whoever writes is alone."""
+
     def enter(self, tx: Tx, executor: Mapping[str, str]) -> None:
         """Note that an executor asks; whoever writes is alone."""
         tx.rows(self._sql["see_executor"], executor)

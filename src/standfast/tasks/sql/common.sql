@@ -84,9 +84,6 @@ FROM chain ORDER BY token;
 SELECT l.token, l.holder, l.answer, l.outcome, l.at FROM late_report l JOIN attempt a ON a.token = l.token
 JOIN task t ON t.id = a.task WHERE t.name = :name ORDER BY l.at;
 
--- name: late_count
-SELECT count(*) FROM late_report;
-
 -- name: executor
 SELECT instance, is_cordoned FROM executor WHERE name = :name;
 
@@ -97,9 +94,6 @@ FROM executor e ORDER BY e.name;
 
 -- name: cordon_executor
 UPDATE executor SET is_cordoned = :is_cordoned WHERE name = :name RETURNING name;
-
--- name: forget_executor
-DELETE FROM executor WHERE name = :name RETURNING name;
 
 -- name: held_by
 SELECT id, subject, state, token, holder, expires_at, attempts FROM tracking

@@ -44,14 +44,6 @@ ON CONFLICT (name) DO UPDATE SET last_seen_at = excluded.last_seen_at, seen_ms =
 WHERE e.seen_ms + 1000 <= excluded.seen_ms OR e.info <> excluded.info
   OR substr(e.last_seen_at, 1, 19) <> substr(excluded.last_seen_at, 1, 19);
 
--- name: enter
-INSERT INTO executor AS e (name, instance, last_seen_at, seen_ms, info)
-SELECT :name, :instance, :at, c.now_ms, :info FROM control c WHERE true
-ON CONFLICT (name) DO UPDATE SET last_seen_at = excluded.last_seen_at, seen_ms = excluded.seen_ms,
-  info = excluded.info
-WHERE e.seen_ms + 1000 <= excluded.seen_ms OR e.info <> excluded.info
-  OR substr(e.last_seen_at, 1, 19) <> substr(excluded.last_seen_at, 1, 19);
-
 -- name: waiting
 SELECT q.value, (SELECT count(*) FROM (
   SELECT 1 FROM tracking g WHERE g.state = 0 AND g.subject = q.value AND g.not_before <= :now_ms LIMIT :most))
