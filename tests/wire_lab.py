@@ -87,9 +87,6 @@ class Leader:
             pass
 
 
-Play = Callable[[Mapping[str, Any]], dict[str, Any]]
-
-
 class WireClient:
     """What kinitro's executor and validator do over HTTP; every reply goes to ``seen``."""
 

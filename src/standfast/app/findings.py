@@ -12,12 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from standfast.app.wire import PROTOCOL
 from standfast.kernel.errors import StandfastError
 from standfast.kernel.verdict import Finding, Verdict
 from standfast.tasks.model import Counts, ExecutorInfo
 
 #: An executor that was not heard of for this long, and holds nothing, was taken away rather than lost.
 GONE_S = 600.0
+#: An executor of kinitro's wire asks every 5 s when it has nothing to do, unless its operator says otherwise.
+WIRE_POLL_S = 30.0
 #: No claim and no result for this long, while work waits and nothing runs, is more than a pause.
 IDLE_S = 15.0
 #: A jump of the wall clock is worth a warning for this long; nothing is decided by that clock (I14).
@@ -161,7 +164,7 @@ def _jump(leader: LeaderSeen) -> Iterator[Finding]:
 
 def _executors(seen: Observed) -> Iterator[Finding]:
     limits = seen.limits
-    present = [one for one in seen.executors if one.silent_s <= limits.executor_silent_s]
+    present = [one for one in seen.executors if not is_silent(one, limits)]
     if not present:
         count = len(seen.executors)
         yield Finding(
@@ -173,6 +176,20 @@ def _executors(seen: Observed) -> Iterator[Finding]:
         yield from _executor(one, limits)
 
 
+def is_silent(one: ExecutorInfo, limits: Limits) -> bool:
+    """Return whether an executor has said nothing for longer than it should.
+
+    One of kinitro's wire says nothing while it works: how long it may, its leases say.
+    """
+    if _is_of_wire(one):
+        return one.running == 0 and one.silent_s > max(limits.executor_silent_s, WIRE_POLL_S)
+    return one.silent_s > limits.executor_silent_s
+
+
+def _is_of_wire(one: ExecutorInfo) -> bool:
+    return one.info.get("protocol") == PROTOCOL
+
+
 def _executor(one: ExecutorInfo, limits: Limits) -> Iterator[Finding]:
     where = f"process {one.info.get('pid', '?')} on {one.info.get('host', '?')}"
     if one.silent_s > GONE_S and one.running == 0:
@@ -181,7 +198,7 @@ def _executor(one: ExecutorInfo, limits: Limits) -> Iterator[Finding]:
             message=f"{one.name} was last heard of {one.silent_s:.0f} s ago and holds nothing",
         )  # fmt: skip
         return
-    if one.silent_s > limits.executor_silent_s:
+    if is_silent(one, limits):
         yield Finding(
             "executor", Verdict.FAIL, subject=one.name, since=one.last_seen_at, reason="ExecutorSilent",
             message=f"{one.name} ({where}) has said nothing for {one.silent_s:.0f} s: it is stopped, gone, "
@@ -246,7 +263,9 @@ def _round(seen: Observed) -> Iterator[Finding]:
 def _progress(seen: Observed, current: RoundSeen) -> Finding:
     counts = current.counts
     limit_s = IDLE_S if counts.running == 0 else seen.limits.longest_attempt_s
-    is_stuck = (counts.pending > 0 or counts.running > 0) and current.idle_s > limit_s
+    is_waited_for = any(_is_of_wire(one) and one.running for one in seen.executors)
+    is_open = counts.pending > 0 or counts.running > 0
+    is_stuck = is_open and not is_waited_for and current.idle_s > limit_s
     if not is_stuck:
         done = counts.succeeded + counts.failed
         return Finding(
@@ -265,7 +284,7 @@ def _progress(seen: Observed, current: RoundSeen) -> Finding:
 def stuck_because(seen: Observed) -> tuple[str, str]:
     """Return why work that waits is not taken, and what to do; the first cause that holds."""
     limits = seen.limits
-    present = [one for one in seen.executors if one.silent_s <= limits.executor_silent_s]
+    present = [one for one in seen.executors if not is_silent(one, limits)]
     waiting = [one for one in seen.subjects if one.open_tasks]
     causes: Sequence[tuple[bool, str, str]] = (
         (seen.is_draining, "an operator is draining it", "standfast task drain --off"),

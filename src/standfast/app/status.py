@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from standfast import __version__
 from standfast.app import views
 from standfast.app.config import Config
-from standfast.app.findings import LeaderSeen, Limits, Observed, RoundSeen, SubjectSeen, findings
+from standfast.app.findings import LeaderSeen, Limits, Observed, RoundSeen, SubjectSeen, findings, is_silent
 from standfast.app.plane import ControlPlane
 from standfast.evaluation.model import OutcomeClass, RoundState
 from standfast.evaluation.rounds import RoundRow
@@ -267,7 +267,7 @@ def limits_of(config: Config) -> Limits:
 
 
 def _executor(one: ExecutorInfo, limits: Limits) -> dict[str, Any]:
-    return {**asdict(one), "is_silent": one.silent_s > limits.executor_silent_s}
+    return {**asdict(one), "is_silent": is_silent(one, limits)}
 
 
 def _age_s(plane: ControlPlane, instant: str) -> float | None:

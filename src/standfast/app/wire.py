@@ -154,9 +154,7 @@ def _verification(raw: Mapping[Any, Any]) -> tuple[dict[str, Any], str]:
 
 
 def _is_share(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value) and 0 <= value <= 1
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def submitted_of(answers: Sequence[ResultAnswer]) -> dict[str, Any]:

@@ -98,10 +98,7 @@ def stats(tx: Tx, plane: ControlPlane, cycle_id: int | None) -> dict[str, Any]:
 
 def fetch(tx: Tx, plane: ControlPlane, asked: Fetch) -> dict[str, Any]:
     """Lease tasks for as long as an executor that never extends them may need."""
-    longest_s = _lease_s(plane, asked.limit, plane.config.evaluation.limits.timeout_s)
-    info = {"protocol": wire.PROTOCOL, "quiet_s": int(longest_s)}
-    claim = Claim(asked.executor, _INSTANCE, asked.limit, info, asked.environments)
-    grant = plane.tasks.claim(tx, claim)
+    grant = plane.tasks.claim(tx, _said(asked.executor)._replace(limit=asked.limit, lanes=asked.environments))
     ttl_s = _prolong(tx, plane, asked.executor, grant.leases)
     row = _newest(tx, plane)
     return {
@@ -122,7 +119,7 @@ def _prolong(tx: Tx, plane: ControlPlane, executor: str, leases: Sequence[Lease]
     if not leases:
         return 0.0
     episode_s = max(float(json.loads(lease.spec)["limits"]["timeout_s"]) for lease in leases)
-    ttl_s = _lease_s(plane, len(leases), episode_s)
+    ttl_s = wire.lease_seconds(len(leases), episode_s=episode_s, lease_ttl_s=plane.config.tasks.lease_ttl_s)
     now_ms = plane.tasks.store.control(tx).now_ms
     held = [(name, lease.token) for lease in leases if (name := name_of(lease.task_id)) is not None]
     plane.tasks.store.leases.extend(
@@ -131,14 +128,16 @@ def _prolong(tx: Tx, plane: ControlPlane, executor: str, leases: Sequence[Lease]
     return ttl_s
 
 
-def _lease_s(plane: ControlPlane, count: int, episode_s: float) -> float:
-    return wire.lease_seconds(count, episode_s=episode_s, lease_ttl_s=plane.config.tasks.lease_ttl_s)
+def _said(executor: str) -> Claim:
+    """Return what an executor says of itself, which status judges its silence by."""
+    return Claim(executor, _INSTANCE, 0, {"protocol": wire.PROTOCOL})
 
 
 def submit(
     tx: Tx, plane: ControlPlane, executor: str, results: Sequence[wire.WireResult | wire.Flawed]
 ) -> dict[str, Any]:
     """Store a batch of results, each with its own answer (K3)."""
+    plane.tasks.heartbeat(tx, _said(executor), [])
     usable = {i: one for i, one in enumerate(results) if isinstance(one, wire.WireResult)}
     known = plane.tasks.store.attempts_of(tx, [one.token for one in usable.values()])
     # The token only leads to an attempt; that it is the one that was meant, its whole name must say.
