@@ -41,6 +41,9 @@ BRANCHES = (
 )
 
 
+_NEAR = 0.5
+
+
 class NearestGroup(TyperGroup):
     """A group of commands that answers an unknown name with the nearest known one (X6)."""
 
@@ -52,10 +55,12 @@ class NearestGroup(TyperGroup):
         """Return the command that ``args`` names; ConfigError where there is none."""
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], known, n=1, cutoff=0.0)[0]
+            # X6 asks for the nearest; where nothing is near, the way to the list is the better answer.
+            near = difflib.get_close_matches(args[0], known, n=1, cutoff=_NEAR)
+            guess = f"did you mean {ctx.command_path} {near[0]}? " if near else f"{ctx.command_path} --help; "
             raise ConfigError(
                 f"{ctx.command_path} has no command {args[0]!r}",
-                fix=f"did you mean {ctx.command_path} {near}? known: {', '.join(known)}",
+                fix=f"{guess}known: {', '.join(known)}",
                 code="UnknownCommand",
             )
         return super().resolve_command(ctx, args)

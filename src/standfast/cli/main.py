@@ -73,6 +73,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _usage(error: Exception, arguments: Sequence[str]) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{str(error).strip()}\n")
+        return UsageError.exit_code
     if not getattr(error, "format_message", str)():
         return 2  # A group without a command has shown its help.
     context = getattr(error, "ctx", None)
@@ -95,8 +98,11 @@ def _nearest_option(error: Exception) -> str:
         return ""
     known = [name for parameter in context.command.get_params(context) for name in parameter.opts]
     known = [name for name in known if name.startswith("-")]
-    near = difflib.get_close_matches(str(unknown), known, n=1, cutoff=0.0)
-    return f"did you mean {near[0]}? known: {', '.join(sorted(known))}" if near else ""
+    # Without their dashes: two short options are not alike because both start with "--".
+    bare = {name.lstrip("-"): name for name in known}
+    near = difflib.get_close_matches(str(unknown).lstrip("-"), bare, n=1, cutoff=0.5)
+    guess = f"did you mean {bare[near[0]]}? " if near else ""
+    return f"{guess}known: {', '.join(sorted(known))}"
 
 
 def _bug(error: Exception, arguments: Sequence[str]) -> int:

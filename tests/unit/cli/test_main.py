@@ -25,7 +25,7 @@ def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "near"),
     [
         (["scor"], "standfast score"),
-        (["xyz"], "did you mean standfast"),
+        (["xyz"], "standfast --help; known: up"),
         (["round", "veryfy"], "standfast round verify"),
         (["task", "requeu", "1"], "standfast task requeue"),
         (["score", "--inptu", "x"], "--input"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
@@ -166,10 +168,23 @@ def _watch(session: Session) -> int:
     with Live(console=out.console, screen=True, auto_refresh=False) as live:
         while True:
             data, _ = look_once(session)
-            with out.console.capture() as captured:
-                print_status(out, data)
-            live.update(Text.from_ansi(captured.get()), refresh=True)
+            live.update(page_of(data, out.console), refresh=True)
             time.sleep(_WATCH_S)
+
+
+def page_of(data: dict[str, Any], terminal: Console) -> Text:
+    """Return the page as it would be printed on ``terminal``.
+
+    Drawn on a console of its own: what is printed on one that runs ``Live`` has the page before it in it, and
+    an old green page under a fresh time is the one thing that must never be shown.
+    """
+    paper = Console(
+        file=io.StringIO(), width=terminal.width, force_terminal=True, color_system="standard",
+        markup=False, highlight=False, emoji=False, no_color=terminal.no_color,
+    )  # fmt: skip
+    print_status(Printer(paper), data)
+    assert isinstance(paper.file, io.StringIO)
+    return Text.from_ansi(paper.file.getvalue())
 
 
 def logs(session: Session, name: LogName = "", lines: Lines = 30) -> None:
