@@ -12,16 +12,17 @@ from pathlib import Path
 
 from standfast.app.executor import ExecutorOptions, serve_executor
 from standfast.app.logs import configure_logs
-from standfast.evaluation.model import EpisodeReport, EpisodeSpec
+from standfast.evaluation.model import EpisodeReport, EpisodeSpec, Fault
 from standfast.kernel.errors import StandfastError
 
 
 class TimedRunner:
-    """Wins every episode after ``seconds``; writes down what it started and what was cancelled."""
+    """Ends every episode after ``seconds``; writes down what it started and what was cancelled."""
 
-    def __init__(self, seconds: float, diary: Path | None = None) -> None:
+    def __init__(self, seconds: float, diary: Path | None = None, *, blames: bool = False) -> None:
         self._seconds = seconds
         self._diary = diary
+        self._blames = blames
 
     async def run(self, spec: EpisodeSpec) -> EpisodeReport:
         self._note("started", spec)
@@ -31,6 +32,11 @@ class TimedRunner:
             self._note("cancelled", spec)
             raise
         self._note("finished", spec)
+        if self._blames:
+            said = "connection refused"
+            return EpisodeReport(
+                success=False, steps=1, error_code="SubjectRefused", error=said, fault=Fault.SUBJECT
+            )
         return EpisodeReport(success=True, score=1.0, steps=1, duration_s=self._seconds)
 
     def _note(self, word: str, spec: EpisodeSpec) -> None:
@@ -51,6 +57,8 @@ def main() -> int:
     parser.add_argument("--drain-s", default=2.0, type=float)
     parser.add_argument("--lifeline-fd", default=-1, type=int)
     parser.add_argument("--largest-file", default=0, type=int)
+    parser.add_argument("--blames", default="", help="anything: every episode fails by the subject's doing")
+    parser.add_argument("--supervisor-pid", default=0, type=int)
     options = parser.parse_args()
     configure_logs()
     if options.largest_file:
@@ -60,8 +68,10 @@ def main() -> int:
     wanted = ExecutorOptions(
         name=options.name, url=options.url, token=options.token, spool=options.spool,
         capacity=options.capacity, poll_s=0.1, drain_s=options.drain_s, call_s=2.0,
+        supervisor_pid=options.supervisor_pid,
     )  # fmt: skip
-    runner = TimedRunner(options.seconds, None if options.largest_file else options.spool.parent / "diary")
+    diary = None if options.largest_file else options.spool.parent / "diary"
+    runner = TimedRunner(options.seconds, diary, blames=bool(options.blames))
     try:
         asyncio.run(serve_executor(wanted, runner, lifeline_fd=options.lifeline_fd))
     except StandfastError as error:

@@ -355,3 +355,35 @@ def test_k6_a_full_disk_stops_new_work_says_so_and_loses_nothing(tmp_path: Path,
 
 def said(client: Any) -> dict[str, Any]:
     return dict(client.get("/executors").json()["executors"][0]["info"])
+
+
+def test_k2_a_subject_that_refuses_is_charged_while_we_are_well(tmp_path: Path, plane: ControlPlane) -> None:
+    with serving(plane, with_scheduler=True) as served:
+        token = served.tokens["execute"]
+        with executor(tmp_path / "e", served.url, token, blames=1, supervisor_pid=os.getpid()) as started:
+            until(lambda: counts(plane)["succeeded"] >= 5, "refusals are scored")
+            assert started.end() == 0
+
+
+def test_i6_a_subject_that_dies_with_our_supervisor_is_not_charged(
+    tmp_path: Path, plane: ControlPlane
+) -> None:
+    """The executor's parent is not who its supervisor was: what it sees of subjects is our doing."""
+    with serving(plane, with_scheduler=True) as served:
+        token = served.tokens["execute"]
+        with executor(tmp_path / "e", served.url, token, blames=1, supervisor_pid=1) as started:
+            until(lambda: len(started.diary("finished")) >= 5, "episodes end")
+            until(lambda: counts(plane).get("attempts_released", 0) >= 5, "they are given back")
+            assert started.spooled == 0
+            assert counts(plane)["succeeded"] == 0
+
+
+def test_i6_a_subject_that_refuses_while_we_drain_is_not_charged(tmp_path: Path, plane: ControlPlane) -> None:
+    with serving(plane, with_scheduler=True) as served:
+        token = served.tokens["execute"]
+        with executor(tmp_path / "e", served.url, token, blames=1, seconds=1.0, drain_s=5.0) as started:
+            until(lambda: len(started.diary("started")) >= 4, "episodes run")
+            assert started.end() == 0
+            assert len(started.diary("finished")) >= 4, "they ended while the executor drained"
+        assert counts(plane)["succeeded"] == 0
+        assert counts(plane)["attempts_released"] >= 4

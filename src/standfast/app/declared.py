@@ -6,12 +6,14 @@ the subject, and a report that cannot be delivered any more would have to wait f
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from standfast.app.config import Config
 from standfast.app.config_sections import ServiceSettings
+from standfast.app.executor import SUPERVISOR_VARIABLE
 from standfast.services.model import Readiness, RestartPolicy, ServiceSpec
 
 _PROGRAMS, _EXECUTORS = 0, 1
@@ -75,6 +77,7 @@ def _executors(config: Config, url: str) -> Iterator[ServiceSpec]:
                 "--data-dir", str(config.data_dir),
             ),
             cwd=config.folder,
+            env={SUPERVISOR_VARIABLE: str(os.getpid())},
             stop_timeout_s=_EXECUTOR_STOP_S,
             stage=_EXECUTORS,
         )  # fmt: skip

@@ -28,7 +28,7 @@ from standfast.app.executor_record import Record
 from standfast.app.executor_rules import Leased
 from standfast.app.outbox import Outbox, wait_any
 from standfast.app.spool import Spool
-from standfast.evaluation.model import EpisodeReport, EpisodeSpec
+from standfast.evaluation.model import EpisodeReport, EpisodeSpec, Fault
 from standfast.kernel.clock import Entropy, SystemEntropy
 from standfast.kernel.errors import AuthError, StandfastError
 from standfast.kernel.ids import random_uuid
@@ -36,6 +36,9 @@ from standfast.kernel.ids import random_uuid
 log = structlog.get_logger(__name__)
 #: A runner ends an episode at its own limit; one that has not by this factor has failed itself.
 _OVERRUN_FACTOR, _OVERRUN_S = 1.5, 10.0
+_SECOND_LOOK_S = 0.5
+#: Names the process of `standfast up` to the executors that it starts.
+SUPERVISOR_VARIABLE = "STANDFAST_SUPERVISOR_PID"
 
 
 class Runner(Protocol):
@@ -55,7 +58,8 @@ class ExecutorOptions:
     """Who the executor is, where its API is, and how much it does; seconds.
 
     ``drain_s`` bounds how long episodes may go on after a stop was asked for, ``flush_s`` how long giving
-    back and the last delivery may each take then; ``call_s`` bounds every other call.
+    back and the last delivery may each take then; ``call_s`` bounds every other call. ``supervisor_pid`` is
+    the parent whose death ends us and the subjects beside us, or 0.
     """
 
     name: str
@@ -68,6 +72,7 @@ class ExecutorOptions:
     drain_s: float = 5.0
     flush_s: float = 3.0
     call_s: float = 10.0
+    supervisor_pid: int = 0
 
 
 class Executor:
@@ -87,6 +92,7 @@ class Executor:
         self._running: dict[int, tuple[Leased, asyncio.Task[None]]] = {}
         self._freed = asyncio.Event()
         self._heartbeat_s = rules.HEARTBEAT_S
+        self._stop = asyncio.Event()
 
     def info(self) -> dict[str, Any]:
         """Return what the executor tells the API about itself."""
@@ -103,6 +109,7 @@ class Executor:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver, register, work until ``stop``, drain; AuthError where it is refused at its start."""
+        self._stop = stop
         if len(self._outbox):
             log.info("spool_found", executor=self._options.name, reports=len(self._outbox))
         await self._outbox.deliver(stop.is_set, stop, is_start=True)
@@ -178,11 +185,28 @@ class Executor:
     async def _work(self, lease: Leased) -> None:
         try:
             report, kind = rules.checked(await self._episode(lease))
+            if report.fault is Fault.SUBJECT and await self._is_ending():
+                await self._give_back([lease])
+                return
             self._record.counters[kind.value] += 1
             await self._outbox.keep(rules.item_of(lease, report))
         finally:
             self._running.pop(lease.token, None)
             self._freed.set()
+
+    async def _is_ending(self) -> bool:
+        """Return whether we are being ended, looking twice.
+
+        A subject on this machine may be ended by whatever ends us, and a moment before us: then its silence
+        is our doing and must not be charged to it (I6).
+        """
+        if not self._must_end():
+            await wait_any(self._stop, seconds=_SECOND_LOOK_S)
+        return self._must_end()
+
+    def _must_end(self) -> bool:
+        is_orphan = self._options.supervisor_pid and os.getppid() != self._options.supervisor_pid
+        return bool(is_orphan) or self._stop.is_set()
 
     async def _episode(self, lease: Leased) -> EpisodeReport:
         """Run the episode of a lease; whatever goes wrong on our side becomes a report that says so."""
