@@ -7,7 +7,7 @@ Standfast, so it may serve as a template: replace what stands in ``policies.py``
 |---|---|---|
 | GET /health | | {"status": "healthy", "policy": name, "episodes": open ones, "uptime_seconds": s} |
 | POST /reset | {"task_config": {"env_id": ...}, "action_space": {...}, "observation_size": n} | {"status": "ok", "episode_id": ...} |
-| POST /act | {"obs": {"state": [...]}, "episode_id": ...} | {"action": {"continuous": {"u": [...]}, "discrete": {}}} |
+| POST /act | {"obs": {"proprio": {"state": [...]}}, "episode_id": ...} | {"action": {"continuous": {"u": [...]}, "discrete": {}}} |
 
 SIGTERM and SIGINT finish the requests that are being answered, then stop the server.
 """  # noqa: E501 - a table row cannot be folded
@@ -126,11 +126,12 @@ def _task(body: dict[str, Any]) -> Task:
 
 
 def _state(body: dict[str, Any]) -> list[float]:
-    observation = body.get("obs")
-    state = observation.get("state") if isinstance(observation, dict) else None
-    if not isinstance(state, list):
-        raise BadRequestError("obs.state must be a list of numbers")
-    return state
+    found: Any = body
+    for key in ("obs", "proprio", "state"):
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, list):
+        raise BadRequestError("obs.proprio.state must be a list of numbers")
+    return found
 
 
 def _action(action: Action) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def test_a_miner_leaves_cleanly(number: signal.Signals) -> None:
         ("/reset", b"[]"),
         ("/reset", b'{"task_config": {}}'),
         ("/reset", b'{"task_config": {"env_id": "x"}, "action_space": {"kind": "?"}}'),
-        ("/act", b'{"obs": {"state": [0]}, "episode_id": "unknown"}'),
+        ("/act", b'{"obs": {"proprio": {"state": [0]}}, "episode_id": "unknown"}'),
         ("/act", b"{}"),
     ],
 )

@@ -272,7 +272,7 @@ def test_k1e_no_request_carries_seed_variant_or_any_id_of_ours(
         "observation_size": 2,
     }
     for request in requests[1:]:
-        assert request.json == {"obs": {"state": [0.25, -0.5]}, "episode_id": "mine"}
+        assert request.json == {"obs": {"proprio": {"state": [0.25, -0.5]}}, "episode_id": "mine"}
 
 
 def test_no_proxy_is_used_and_no_secret_of_the_executor_reaches_an_episode(

@@ -58,7 +58,7 @@ class Miner:
     async def act(self, request: web.Request) -> web.Response:
         """Answer an observation with an action."""
         body: dict[str, Any] = await request.json()
-        action = self._decide(self._episodes[body["episode_id"]], body["obs"]["state"])
+        action = self._decide(self._episodes[body["episode_id"]], body["obs"]["proprio"]["state"])
         return web.json_response({"action": {"continuous": {}, "discrete": {"u": action}}})
 
 

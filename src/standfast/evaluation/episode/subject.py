@@ -108,7 +108,7 @@ class SubjectClient:
 
     async def act(self, observation: Sequence[float]) -> Action:
         """Return the subject's action for ``observation``; MishapError for whatever goes wrong."""
-        body: dict[str, Any] = {"obs": {"state": list(observation)}}
+        body: dict[str, Any] = {"obs": {"proprio": {"state": list(observation)}}}
         if self._episode_id is not None:
             body["episode_id"] = self._episode_id
         return action_of(await self._call("act", body, self._limits.act_s), self._entry.actions)
