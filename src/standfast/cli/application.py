@@ -7,16 +7,29 @@ and no numbers must not pay for them.
 from __future__ import annotations
 
 import difflib
+import sys
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 
+from standfast import __version__
 from standfast.kernel.errors import ConfigError
 
 _HERE = "standfast.cli.commands"
 _SUMMARY = "Run evaluation networks so that nothing is lost silently, and no green is unfounded."
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        sys.stdout.write(f"standfast {__version__}\n")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version.")
+]
 
 
 class Branch(NamedTuple):
@@ -70,7 +83,7 @@ def build(word: str = "") -> typer.Typer:
     """Return the tree, or only the branch that ``word`` stands on, if it is known."""
     root = _group(_SUMMARY)
     # With a callback it stays a group, even when it has a single command.
-    root.callback(help=_SUMMARY)(_nothing)
+    root.callback(help=_SUMMARY)(_top)
     wanted = [branch for branch in BRANCHES if word in branch.words] or list(BRANCHES)
     for branch in wanted:
         module = import_module(f"{_HERE}.{branch.module}")
@@ -83,7 +96,7 @@ def build(word: str = "") -> typer.Typer:
     return root
 
 
-def _nothing() -> None:
+def _top(version: Version = False) -> None:
     pass
 
 
