@@ -346,6 +346,20 @@ def test_stages_start_in_order_and_stop_in_the_opposite_one(tmp_path: Path, port
     assert moves.index(("late", "stopped")) < moves.index(("web", "stopping"))
 
 
+def test_a_stopped_guardian_is_named_because_it_could_not_do_its_duty(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, ServiceSpec("svc", ("sleep", "600"), restart=QUICK))
+
+    async def body() -> None:
+        await eventually(lambda: "guardian" in dict(stand.supervisor.children()))
+        guardian = dict(stand.supervisor.children())["guardian"].pid
+        assert [view["name"] for view in stand.supervisor.snapshot()] == ["svc"]
+        os.kill(guardian, signal.SIGSTOP)
+        await eventually(lambda: "guardian" in [view["name"] for view in stand.supervisor.snapshot()])
+        assert stand.view("guardian")["remedy"] == f"kill -CONT {guardian}"
+
+    stand.run(body)
+
+
 def test_an_early_stop_leaves_nothing(tmp_path: Path, port: int) -> None:
     stand = Stand(tmp_path, server(tmp_path, port))
 

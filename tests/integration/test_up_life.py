@@ -206,6 +206,36 @@ def test_what_nobody_was_left_to_end_is_ended_by_the_next_up(tmp_path: Path, sta
     assert cut_short(second) == 130
 
 
+def test_down_after_a_kill_nine_ends_what_was_left(tmp_path: Path, start: Start) -> None:
+    up = start(stubborn_config(tmp_path))
+    wait_until(lambda: pid_in(tmp_path / "hidden"), within_s=40.0)
+    up.popen.kill()
+    up.popen.wait()
+    down = command(tmp_path, "down", "--json")
+    assert (down.returncode, json_of(down)["data"]["ended"]) == (0, "was_gone"), down.stderr
+    assert nothing_lives(up)
+    assert read_run(up.data_dir) is None
+
+
+def test_a_record_that_is_garbage_keeps_nobody_from_starting(tmp_path: Path, start: Start) -> None:
+    small_config(tmp_path)
+    (tmp_path / ".standfast").mkdir()
+    (tmp_path / ".standfast" / "run.json").write_bytes(b'{"instance": \x00')
+    up = start(tmp_path)
+    up.until_up()
+    assert "could not be read" in up.text()
+    assert up.stop() == 0
+
+
+def test_two_starts_at_once_are_one(tmp_path: Path, start: Start) -> None:
+    both = [start(small_config(tmp_path)), start(tmp_path)]
+    wait_until(lambda: any(up.popen.poll() is not None for up in both), within_s=40.0)
+    loser, winner = sorted(both, key=lambda up: up.popen.poll() is None)
+    assert loser.popen.returncode == 6, loser.text()
+    winner.until_up()
+    assert winner.stop() == 0
+
+
 def test_a_terminal_that_goes_away_ends_it_in_order(tmp_path: Path, start: Start) -> None:
     up = start(small_config(tmp_path))
     up.until_up()

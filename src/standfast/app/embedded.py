@@ -20,6 +20,7 @@ from standfast.app.declared import executor_token_file, services_of
 from standfast.app.instance import LOGS_NAME, TOKEN_NAME, Child, Run, write_run
 from standfast.app.listening import address_of
 from standfast.app.plane import ControlPlane
+from standfast.app.progress import COMMANDS
 from standfast.app.reporters import Reporter
 from standfast.app.scheduler import Scheduler
 from standfast.app.tokens import TokenStore, local_token
@@ -109,6 +110,7 @@ class Embedded:
         parts.start("told", self._tell(Watched(plane, url, supervisor, scheduler), leave.told))
         parts.start("recorded", _record(data_dir, supervisor, running, changed, leave.told))
         self._reporter.say(f"the API listens at {url}, the data is in {data_dir}")
+        self._reporter.say(f"in another terminal, in the same folder: {COMMANDS}")
         await self._stop.asked.wait()
         hurrying = asyncio.create_task(self._hurry(supervisor))
         await self._wind_up(parts, leave)
