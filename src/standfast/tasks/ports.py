@@ -19,7 +19,7 @@ class LeaseTable(Protocol):
     """
 
     def serialise(self, tx: Tx) -> None:
-        """Wait until no other transaction claims, adds or closes, and keep them waiting until this one ends."""
+        """Wait until no other transaction claims, adds or closes; those that come wait for this one."""
         ...
 
     def enter(self, tx: Tx, executor: Mapping[str, str]) -> None:
