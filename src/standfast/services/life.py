@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from standfast.kernel.clock import Clock, Entropy, iso
 from standfast.kernel.verdict import Verdict
@@ -162,15 +163,22 @@ class Service:
 
     async def _stop(self, running: Running) -> None:
         """Ask it to end, and end it by force when its time is over or somebody is in a hurry."""
-        running.terminate()
         deadline_s = self._around.clock.monotonic() + self.spec.stop_timeout_s
-        # Each turn waits a little for the last member to leave; bounded by the deadline.
+        running.terminate()
+        await self._unless_hurried(running.ended(), self.spec.stop_timeout_s)
+        # What is left now are processes that it started, and that may not have been asked yet.
+        running.terminate()
+        # Each turn waits a little for the last of them to leave; bounded by the deadline.
         while running.members() and not self._around.hurry.is_set():
             left_s = deadline_s - self._around.clock.monotonic()
             if left_s <= 0:
                 break
-            await _first(self._around.hurry.wait(), asyncio.sleep(min(_LOOK_S, left_s)))
+            await self._unless_hurried(asyncio.sleep(_LOOK_S), left_s)
         await running.kill_all()
+
+    async def _unless_hurried(self, what: Coroutine[Any, Any, object], limit_s: float) -> None:
+        """Wait for ``what``, at most ``limit_s``, and only while nobody is in a hurry."""
+        await _first(what, self._around.hurry.wait(), asyncio.sleep(limit_s))
 
     async def _watch(self, running: Running) -> None:
         """Probe, judge, and bound the log until cancelled."""

@@ -13,7 +13,8 @@ class Running(Protocol):
     """One life of a service.
 
     * ``ended`` returns once the process is dead and buried, to every caller, without polling.
-    * ``terminate`` asks the whole process group to end, and continues it where it was stopped.
+    * ``terminate`` asks the whole process group to end, and continues it where it was stopped; when the
+      process itself has ended, it asks whatever is left of this life.
     * ``kill_all`` ends everything that came from this life, in whatever session or group it hides, and
       returns how many processes are left that even that did not end (0, unless one is stuck in the kernel).
     * ``letter`` and ``stopped_below`` never block; empty and 0 where nothing can be seen.

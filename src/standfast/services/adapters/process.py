@@ -64,11 +64,19 @@ class LocalRunning:
         return await asyncio.shield(self._ended)
 
     def terminate(self) -> None:
-        """Send SIGTERM to the group; a stopped process would keep it pending, so it is continued too."""
-        if not self._ended.done():
-            for number in (signal.SIGTERM, signal.SIGCONT):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self._identity.pid, number)
+        """Send SIGTERM to the group, or to what is left of this life when its own process has ended.
+
+        A stopped process would keep the signal pending, so it is continued too. While its own process
+        lives, how to end what it has put into other sessions is its own business.
+        """
+        if self._ended.done():
+            for identity in self.members():
+                procfs.send(identity, signal.SIGTERM)
+                procfs.send(identity, signal.SIGCONT)
+            return
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._identity.pid, number)
 
     def members(self) -> Sequence[Identity]:
         """Return every living process that came from this life."""
