@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from fixtures_dir import fixture
@@ -116,6 +117,35 @@ def test_doctor_refuses_a_store_that_is_damaged_and_keeps_it(tmp_path: Path) -> 
     assert "StoreDamaged" in done.stderr or "damaged" in done.stderr
 
 
+def test_a_store_that_is_newer_is_refused_by_doctor_and_up(tmp_path: Path) -> None:
+    (tmp_path / "standfast.toml").write_text("[executor]\ncount = 0\n[api]\nport = 0\n")
+    write_facts(tmp_path)
+    connection = apsw.Connection(str(tmp_path / ".standfast" / "standfast.db"))
+    connection.execute("INSERT INTO schema_migration VALUES ('tasks', 99, 'later', 'then')")
+    connection.close()
+    code, found = doctor(tmp_path)
+    assert code == 3
+    assert found["store"]["reason"] == "StoreNewer"
+    assert "schema 99" in found["store"]["message"]
+    done = command(tmp_path, "up")
+    assert done.returncode == 5
+    assert "newer" in done.stderr
+
+
+def test_a_store_on_a_full_disk_is_refused_and_says_where_to_make_room(tmp_path: Path) -> None:
+    """The disk is full by a limit on file sizes, which needs no privileges."""
+    (tmp_path / "standfast.toml").write_text("[executor]\ncount = 0\n[api]\nport = 0\n")
+    script = f"ulimit -f 1; exec {sys.executable} -m standfast.cli up"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode in (3, 5, 7), done.stderr
+    assert "disk" in done.stderr or "room" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert command(tmp_path, "doctor").returncode == 0, "with room it starts"
+
+
 def test_doctor_with_a_refused_configuration_still_judges_the_rest(tmp_path: Path) -> None:
     (tmp_path / "standfast.toml").write_text("[tasks]\nlease_tll_s = 3\n")
     code, found = doctor(tmp_path)
@@ -166,7 +196,6 @@ def test_ctrl_c_is_130(tmp_path: Path) -> None:
 
 
 def test_facts_verify_without_an_instance_names_the_first_broken_row(tmp_path: Path) -> None:
-    apsw = pytest.importorskip("apsw")
     (tmp_path / "standfast.toml").write_text("[executor]\ncount = 0\n[api]\nport = 0\n")
     write_facts(tmp_path)
     good = command(tmp_path, "facts", "verify", "--json")

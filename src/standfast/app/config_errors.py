@@ -43,7 +43,7 @@ class InvalidConfigError(ConfigError):
         rest = [f"{line}; {p.fix}" for line, (_, p) in zip(lines[1:], placed[1:], strict=True)]
         super().__init__(
             lines[0],
-            why=f"there is more ({len(rest)}): " + " | ".join(rest) if rest else "",
+            why=f"there is more ({len(rest)}):\n" + "\n".join(rest) if rest else "",
             fix=first.fix,
             code=first.code,
         )

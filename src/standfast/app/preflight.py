@@ -17,7 +17,7 @@ from standfast.checks import (
 )
 from standfast.checks.model import Trouble
 from standfast.checks.probe import probe_clock, probe_folder, probe_packages, probe_port, probe_process
-from standfast.facts.database import Database, Migrations, Tx, schema_findings
+from standfast.facts.database import Database, Migrations, Tx, refuse_newer, schema_findings
 from standfast.facts.model import Broken
 from standfast.facts.store import FactStore
 from standfast.kernel.clock import Clock, SystemClock
@@ -96,6 +96,7 @@ def _look_inside(database: Database, clock: Clock) -> StoreSample:
     def work(tx: Tx) -> StoreSample:
         if not _has_schema(tx):
             return StoreSample(database.name, is_new=True)
+        refuse_newer(tx, migrations, database.name)
         facts = FactStore(database.dialect, clock).verify(tx)
         schema = schema_findings(tx, migrations)
         if isinstance(facts, Broken):

@@ -132,7 +132,7 @@ def say_error(error: StandfastError) -> None:
     headline = Text.assemble(("error ", "bold red"), plain(f"{error.code}: {error.what}"))
     out.console.print(headline, soft_wrap=True)
     for label, text in (("why", error.why), ("since", error.since), ("fix", error.fix)):
-        for index, part in enumerate(text.split(" | ") if text else ()):
+        for index, part in enumerate(text.splitlines()):
             out.line(f"  {label if not index else '':<6}{part}")
 
 

@@ -91,6 +91,11 @@ def schema_findings(tx: Tx, components: Sequence[Migrations]) -> str:
     return ""
 
 
+def refuse_newer(tx: Tx, components: Sequence[Migrations], name: str) -> None:
+    """Raise StoreError where the store ``name``, which has a schema, is newer than this code."""
+    _refuse_newer(components, _applied(tx), name)
+
+
 def split_statements(sql: str) -> list[str]:
     """Split a migration into statements at lines that end with ``;``, keeping BEGIN...END bodies whole."""
     statements, lines, is_body = [], [], False
