@@ -85,19 +85,19 @@ WITH picked AS MATERIALIZED (
     WHERE g.state = 0 AND g.subject = q.subject AND g.not_before <= :now_ms ORDER BY g.ord LIMIT q.count) AS p
 ), last AS (
   SELECT greatest(c.token_floor, (SELECT max(token) FROM attempt)) AS token FROM control c
-), chosen AS MATERIALIZED (
-  SELECT p.*, l.token + p.n AS granted_token,
-    overlay(lpad(to_hex(l.token + p.n), 12, '0') placing '-' from 9 for 0) || (:attempt_tails::text[])[p.n] AS attempt_id
-  FROM picked p, last l
 ), granted AS (
-  UPDATE tracking g SET state = 1, token = c.granted_token, attempts = g.attempts + 1, holder = :holder,
+  UPDATE tracking g SET state = 1, token = l.token + p.n, attempts = g.attempts + 1, holder = :holder,
     expires_at = :expires_at
-  FROM chosen c WHERE g.id = c.id
+  FROM picked p, last l WHERE g.id = p.id
 ), started AS (
   INSERT INTO attempt (token, task, previous, attempt_id, holder, state, started_at)
-  SELECT granted_token, id, token, attempt_id, :holder, 0, :at FROM chosen
+  SELECT l.token + p.n, p.id, p.token,
+    overlay(lpad(to_hex(l.token + p.n), 12, '0') placing '-' from 9 for 0) || (:attempt_tails::text[])[p.n], :holder, 0, :at
+  FROM picked p, last l
 )
-SELECT name, attempt_id, granted_token, attempts + 1, batch, subject, spec FROM chosen ORDER BY n;
+SELECT p.name, overlay(lpad(to_hex(l.token + p.n), 12, '0') placing '-' from 9 for 0) || (:attempt_tails::text[])[p.n],
+  l.token + p.n, p.attempts + 1, p.batch, p.subject, p.spec
+FROM picked p, last l ORDER BY p.n;
 
 -- name: take_in_lanes
 WITH picked AS MATERIALIZED (
@@ -108,19 +108,19 @@ WITH picked AS MATERIALIZED (
       AND t.lane = ANY(:lanes::text[]) ORDER BY g.ord LIMIT q.count) AS p
 ), last AS (
   SELECT greatest(c.token_floor, (SELECT max(token) FROM attempt)) AS token FROM control c
-), chosen AS MATERIALIZED (
-  SELECT p.*, l.token + p.n AS granted_token,
-    overlay(lpad(to_hex(l.token + p.n), 12, '0') placing '-' from 9 for 0) || (:attempt_tails::text[])[p.n] AS attempt_id
-  FROM picked p, last l
 ), granted AS (
-  UPDATE tracking g SET state = 1, token = c.granted_token, attempts = g.attempts + 1, holder = :holder,
+  UPDATE tracking g SET state = 1, token = l.token + p.n, attempts = g.attempts + 1, holder = :holder,
     expires_at = :expires_at
-  FROM chosen c WHERE g.id = c.id
+  FROM picked p, last l WHERE g.id = p.id
 ), started AS (
   INSERT INTO attempt (token, task, previous, attempt_id, holder, state, started_at)
-  SELECT granted_token, id, token, attempt_id, :holder, 0, :at FROM chosen
+  SELECT l.token + p.n, p.id, p.token,
+    overlay(lpad(to_hex(l.token + p.n), 12, '0') placing '-' from 9 for 0) || (:attempt_tails::text[])[p.n], :holder, 0, :at
+  FROM picked p, last l
 )
-SELECT name, attempt_id, granted_token, attempts + 1, batch, subject, spec FROM chosen ORDER BY n;
+SELECT p.name, overlay(lpad(to_hex(l.token + p.n), 12, '0') placing '-' from 9 for 0) || (:attempt_tails::text[])[p.n],
+  l.token + p.n, p.attempts + 1, p.batch, p.subject, p.spec
+FROM picked p, last l ORDER BY p.n;
 
 -- name: reported
 SELECT c.now_ms, x.token, t.name, a.state, a.sha256, a.holder, g.id, g.subject, g.state, g.token, g.holder,
