@@ -120,23 +120,31 @@ def retry_delay_ms(attempts: int, policy: TaskPolicy, *, unit: float) -> int:
     return int(backoff.wait_s(attempts, unit=unit) * 1000)
 
 
+_LARGEST_STEP, _STEP_PER = 4, 25
+
+
 def share(free: Mapping[str, int], running: Mapping[str, int], count: int) -> dict[str, int]:
     """Divide ``count`` claims among subjects with ``free`` slots so that the least served come first.
 
     Max-min fairness by water-filling: a level rises over ``running`` until ``count`` are given out or no
     slot is free. A slow subject therefore never gets more workers than a fast one that has work waiting.
     Subjects of equal rank keep the order of ``free``, which the caller shuffles.
+
+    A large batch rises by up to four at a time: it then takes neighbours of a quarter of the subjects, and
+    writes a quarter of the pages. Who was passed over is the least served, and first, in the next claim.
     """
     given = dict.fromkeys(free, 0)
     left = min(count, sum(free.values()))
+    step = max(1, min(_LARGEST_STEP, count // _STEP_PER))
     level = min((running.get(name, 0) for name in free), default=0)
-    # Each turn raises the level by one and some subject reaches its bound or takes one: slots bound it.
+    # Each turn raises the level and some subject reaches its bound or takes one: slots bound it.
     while left > 0:
         for name in free:
             if left > 0 and given[name] < free[name] and running.get(name, 0) + given[name] <= level:
-                given[name] += 1
-                left -= 1
-        level += 1
+                more = min(step, free[name] - given[name], left)
+                given[name] += more
+                left -= more
+        level += step
     return {name: number for name, number in given.items() if number}
 
 
