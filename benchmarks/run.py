@@ -1,4 +1,4 @@
-"""``make bench``: everything that is measured, one after the other; each prints beside what it is compared with."""
+"""``make bench``: everything that is measured, beside what it is compared with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PARTS = ("scoring.py", "tasks.py")
 
 
 def main() -> int:
-    """Run each part as a process of its own, so that none inherits another's memory; return the worst code."""
+    """Run each part as a process of its own, so that none inherits memory; return the worst code."""
     worst = 0
     for part in PARTS:
         print(f"== {part}", flush=True)

@@ -131,11 +131,14 @@ class Embedded:
         await parts.ended("api")
 
     def _verdict(self, data_dir: Path) -> int:
+        self._reporter.close()  # A page that says "stopping" must not outlive the end.
         if self._failure:
             where = data_dir / LOGS_NAME / LOG_NAME
             self._reporter.say(f"ended because {self._failure}; the details are in {where}")
             return BUG
-        self._reporter.say("stopped; nothing that was acknowledged is lost")
+        self._reporter.say(
+            "stopped; nothing that was acknowledged is lost, and what is open goes on at the next start"
+        )
         return CUT_SHORT if self._stop.hurry.is_set() else OK
 
     def _note_end(self, name: str, task: asyncio.Task[Any]) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from standfast.app.instance import LOGS_NAME, Found, Run, Unreadable
+from standfast.kernel.clock import iso
 from standfast.kernel.errors import StandfastError
 from standfast.kernel.verdict import Finding, Verdict
 from standfast.services.adapters.journal import FileJournal
@@ -42,7 +43,10 @@ class ProcessSeen:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """What was seen; ``error`` is how asking the API ended, ``holder`` who listens on its port."""
+    """What was seen; ``error`` is how asking the API ended, ``holder`` who listens on its port.
+
+    ``last_sign_at`` is when the instance last wrote to its store or its log, by the wall clock.
+    """
 
     data_dir: Path
     run: Run | Unreadable | None
@@ -54,6 +58,7 @@ class Presence:
     holder: Listener | None = None
     blueprint: str = ""
     log_tail: tuple[str, ...] = field(default=())
+    last_sign_at: str = ""
 
 
 def look(found: Found, error: StandfastError | None, now: datetime, *, blueprint: str = "") -> Presence:
@@ -73,7 +78,17 @@ def look(found: Found, error: StandfastError | None, now: datetime, *, blueprint
         holder=listener(port) if port else None,
         blueprint=blueprint or run.blueprint,
         log_tail=_tail(log),
+        last_sign_at=_last_sign(log, found.data_dir / "standfast.db", found.data_dir / "standfast.db-wal"),
     )  # fmt: skip
+
+
+def _last_sign(*paths: Path) -> str:
+    """Return when the newest of ``paths`` was written; the store's log is written on every tick."""
+    written = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            written.append(path.stat().st_mtime)
+    return iso(datetime.fromtimestamp(max(written), UTC)) if written else ""
 
 
 def judge(seen: Presence) -> list[Finding]:
@@ -104,7 +119,7 @@ def _judge_main(seen: Presence, run: Run, main: ProcessSeen) -> Finding:
         return Finding(
             "instance", Verdict.FAIL, "Killed", f"{who} is gone and said no goodbye: it was killed",
             remedy=f"start it again, nothing acknowledged is lost: standfast up {seen.blueprint}",
-            since=run.started_at, evidence=evidence,
+            since=seen.last_sign_at, evidence={**evidence, "started_at": run.started_at},
         )  # fmt: skip
     if main.letter in ("T", "t"):
         return Finding(

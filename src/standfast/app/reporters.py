@@ -108,12 +108,12 @@ class PageReporter:
     def show(self, seen: Seen, now_s: float) -> None:
         """Redraw the page."""
         if self._live is None:
-            self._live = Live(console=self._console, auto_refresh=False, transient=False)
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         self._live.update(page(seen), refresh=True)
 
     def close(self) -> None:
-        """Leave the last page standing and give the cursor back."""
+        """Take the page away and give the cursor back: what it showed is true no longer."""
         if self._live is not None:
             self._live.stop()
             self._live = None
