@@ -61,6 +61,16 @@ def client(served: Served) -> Iterator[WireClient]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireClient]:
+    """Serve a network for tests that change nothing in it."""
+    plane = ControlPlane.open(wire_config(tmp_path_factory.mktemp("shared"), store="sqlite::memory:"))
+    Leader(plane).turn()
+    with serving(plane) as running, WireClient(running) as opened:
+        yield opened
+    plane.close()
+
+
 def durable(served: Served) -> int:
     """Count done tasks over a connection that the API does not know."""
     connection = apsw.Connection(served.plane.database.name, flags=apsw.SQLITE_OPEN_READONLY)
@@ -242,28 +252,28 @@ def test_k18_kinitros_routes_can_be_switched_off(tmp_path: Path) -> None:
     ],
 )
 def test_k18_i12_a_wrong_whole_is_422_and_is_not_repeated(
-    client: WireClient, path: str, content: str
+    shared: WireClient, path: str, content: str
 ) -> None:
-    reply = client.http.post(path, content=content, headers={"Content-Type": "application/json"})
+    reply = shared.http.post(path, content=content, headers={"Content-Type": "application/json"})
     assert reply.status_code == 422, reply.text
     assert all({"type", "loc", "msg"} <= set(problem) for problem in reply.json()["detail"])
     assert "CANARY" not in reply.text
 
 
-def test_k18_i12_a_wrong_result_is_not_repeated(client: WireClient) -> None:
+def test_k18_i12_a_wrong_result_is_not_repeated(shared: WireClient) -> None:
     bad = [{"task_uuid": "CANARY"}, {"CANARY": "CANARY"}, "CANARY"]
-    reply = client.post_results(bad)
+    reply = shared.post_results(bad)
     assert (reply.status_code, reply.json()["rejected"]) == (200, 3)
     assert "CANARY" not in reply.text
-    assert client.submit([]) == {"accepted": 0, "rejected": 0, "errors": [], "items": []}
+    assert shared.submit([]) == {"accepted": 0, "rejected": 0, "errors": [], "items": []}
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "9007199254740993", "9" * 400])
-def test_k18_numbers_that_name_nothing_are_404(client: WireClient, number: str) -> None:
+def test_k18_numbers_that_name_nothing_are_404(shared: WireClient, number: str) -> None:
     for path in ("/v1/weights", "/v1/scores"):
-        assert client.get(f"{path}/{number}").status_code == 404
-        assert client.get(f"{path}/x").status_code == 422
-    stats = client.get(f"/v1/tasks/stats?cycle_id={number}").json()
+        assert shared.get(f"{path}/{number}").status_code == 404
+        assert shared.get(f"{path}/x").status_code == 422
+    stats = shared.get(f"/v1/tasks/stats?cycle_id={number}").json()
     assert (stats["total_tasks"], stats["current_cycle_id"]) == (0, int(number))
 
 
