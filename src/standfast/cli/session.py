@@ -62,8 +62,20 @@ class Session:
         body: Mapping[str, Any] | None = None,
         total_s: float = CALL_S,
     ) -> Any:
-        """Make one call to the API and return the JSON that it answered."""
-        return ask(self.address(), method, path, query=query, body=body, total_s=total_s).body
+        """Make one call to the API and return the JSON that it answered.
+
+        A call that may take long is made only after a short one was answered: an API that hangs is known
+        within ``CALL_S``, and its remedy is to look at the process, not to start another one.
+        """
+        address = self.address()
+        try:
+            if total_s > CALL_S:
+                ask(address, "GET", "/executors")
+            return ask(address, method, path, query=query, body=body, total_s=total_s).body
+        except TransientError as error:
+            if not self.wanted.url and error.exit_code == TransientError.exit_code:
+                error.fix = "see what is wrong with it: standfast status"
+            raise
 
     def get(self, path: str, **query: object) -> Any:
         """Return what the API has at ``path``; empty values of ``query`` are left out."""
