@@ -11,14 +11,31 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
+#: What tools leave in a tree, for where git is not there to tell.
+_LEFT_BY_TOOLS = {"__pycache__", "build", "dist"}
+_KEPT_DOTS = {".ci", ".gitignore"}
+
+
 @functools.cache
 def tracked() -> tuple[Path, ...]:
-    """Return every file that git tracks or would add, relative to the root, that is there."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, check=True,
-    ).stdout.decode()  # fmt: skip
+    """Return every file that git tracks or would add, relative to the root, that is there.
+
+    In a tree without git (an unpacked archive) it is every file that no tool has left there.
+    """
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+            cwd=ROOT, capture_output=True, check=True,
+        ).stdout.decode()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return tuple(sorted(path.relative_to(ROOT) for path in ROOT.rglob("*") if _is_ours(path)))
     return tuple(sorted(Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file()))
+
+
+def _is_ours(path: Path) -> bool:
+    parts = path.relative_to(ROOT).parts
+    is_hidden = any(part.startswith(".") and part not in _KEPT_DOTS for part in parts)
+    return path.is_file() and not is_hidden and not _LEFT_BY_TOOLS & set(parts) and path.suffix != ".log"
 
 
 def python_files(*tops: str) -> tuple[Path, ...]:
