@@ -61,12 +61,13 @@ clean: ## remove the environment and what tools left; data directories (.standfa
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# An environment that is there is used, never removed: it may be somebody's own, or in use.
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1)' 2>/dev/null || { \
 		echo "Python 3.11 or later is needed; '$(PYTHON)' is older or not there." >&2; \
 		echo "Install it, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 2; }
-	@rm -rf $(VENV)
-	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV); } || { \
+	@$(BIN)/python -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1)' 2>/dev/null || \
+		$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --without-pip $(VENV) || { \
 		echo "$(PYTHON) cannot make a virtual environment: its venv module is missing." >&2; \
 		echo "Install it (Debian, Ubuntu: apt install python3-venv) and try again." >&2; exit 2; }
 	@touch $@
