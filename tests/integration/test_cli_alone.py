@@ -236,3 +236,12 @@ def write_facts(folder: Path) -> None:
         "plane.close()\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment(folder), check=True)
+
+
+def test_i1_an_empty_store_has_no_intact_chain(tmp_path: Path) -> None:
+    (tmp_path / "standfast.toml").write_text("[executor]\ncount = 0\n[api]\nport = 0\n")
+    data = tmp_path / ".standfast"
+    data.mkdir()
+    (data / "standfast.db").touch()
+    done = command(tmp_path, "facts", "verify", "--json")
+    assert (done.returncode, json_of(done)["error"]["code"]) == (3, "StoreEmpty")

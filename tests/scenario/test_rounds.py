@@ -261,6 +261,8 @@ def test_i14_a_control_plane_that_slept_expires_no_lease_that_nobody_could_renew
     run(network.tick())
     leases = network.claim(count=4)
     run(network.tick(3600.0))
+    still = network.database.read_now(lambda tx: network.plane.facts.page(tx, kind="control.stood_still"))
+    assert [fact.body["seconds"] for fact in still] == [3600.0], "it is on record"
     assert {a.answer for a in network.submit([won(lease) for lease in leases])} == {Answer.ACCEPTED}
 
 
@@ -294,6 +296,8 @@ def test_a_lost_store_is_succeeded_by_a_new_one(tmp_path: Path) -> None:
     run(fresh.play(by_uid({"1"}), until=lambda: fresh.states().get(1) == "published"))
     latest = json.loads((tmp_path / ".standfast/publications/latest.json").read_text())
     assert (latest["epoch"], latest["leader_term"]) == (3, 2)
+    begun = fresh.database.read_now(lambda tx: fresh.plane.facts.page(tx, kind="store.begins_anew"))
+    assert [fact.body["published_before"] for fact in begun] == [2], "the loss is on record"
 
 
 def test_old_rounds_are_pruned_and_their_results_stay(tmp_path: Path) -> None:

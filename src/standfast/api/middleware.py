@@ -15,17 +15,23 @@ import ipaddress
 from time import perf_counter
 from urllib.parse import urlsplit
 
+import structlog
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from standfast import __version__
 from standfast.api.errors import error_body, reply_to_bug
 from standfast.api.metrics import Metrics
+
+log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 8_000_000
 BODY_S = 30.0
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADERS = {
+    "X-Standfast": __version__,  # By which a client knows that it is us who answer.
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -91,6 +97,8 @@ class Guard:
             body = _Body(receive)
             try:
                 await self._app(scope, body.receive, answer.send_unless(body))
+            except ClientDisconnect:
+                log.info("client_went_away", path=scope["path"])  # Nobody is left to be answered.
             except Exception as error:  # noqa: BLE001 - the top of a request: the process must live on.
                 if answer.status == 0 and not body.objection:
                     await reply_to_bug(error, scope["path"])(scope, receive, answer.send)

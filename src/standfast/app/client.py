@@ -74,10 +74,14 @@ class ClientLimits:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the server answered: the status and its JSON, which in this API is always an object."""
+    """What the server answered: the status and its JSON, which in this API is always an object.
+
+    ``is_ours`` says whether it named itself as a standfast API.
+    """
 
     status: int
     body: dict[str, Any]
+    is_ours: bool = True
 
 
 class ApiClient:
@@ -198,7 +202,9 @@ class ApiClient:
                     fix="use the address it redirects to as --url",
                 )
             text = await self._bounded(response)
-        return Reply(response.status, _parsed(text, response.status, self.url))
+        return Reply(
+            response.status, _parsed(text, response.status, self.url), "X-Standfast" in response.headers
+        )  # fmt: skip
 
     async def _bounded(self, response: aiohttp.ClientResponse) -> bytes:
         """Read the reply; each turn adds bytes, and more than the limit ends it."""

@@ -78,6 +78,13 @@ class Stop:
             self.asked.set()
 
 
+_BEGINS_ANEW = (
+    "WARNING: the store is empty, but earlier publications are there: an earlier one was lost or moved away. "
+    "Rounds and facts begin anew, publication numbers go on (standfast facts ls --kind store.begins_anew). "
+    "If it was not you: Ctrl-C, restore a backup of the store, start again."
+)
+
+
 class Embedded:
     """The parts of one embedded instance while it runs."""
 
@@ -109,6 +116,8 @@ class Embedded:
         parts.start("services", supervisor.run(leave.services))
         parts.start("told", self._tell(Watched(plane, url, supervisor, scheduler), leave.told))
         parts.start("recorded", _record(data_dir, supervisor, running, changed, leave.told))
+        if plane.is_new_store and any((data_dir / plane.config.publication.path).glob("[0-9]*.json")):
+            self._reporter.say(_BEGINS_ANEW)
         self._reporter.say(f"the API listens at {url}, the data is in {data_dir}")
         self._reporter.say(f"in another terminal, in the same folder: {COMMANDS}")
         await self._stop.asked.wait()

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from standfast.app.config import FILE_NAME, Config, load_config, parse_config
 from standfast.app.instance import Address, Found, noted_config
 from standfast.app.stores import open_database
-from standfast.facts.database import Database
+from standfast.facts.database import Database, Tx
 from standfast.facts.store import FactStore
 from standfast.kernel.clock import SystemClock
-from standfast.kernel.errors import TransientError
+from standfast.kernel.errors import StoreError, TransientError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,21 @@ def open_offline(found: Address | Found) -> Iterator[OfflineStore]:
         )
     database = open_database(config_of(found), is_read_only=True)
     try:
+        if not database.read_now(_has_facts):
+            raise StoreError(
+                f"the store {database.name} holds nothing",
+                why="no instance ever wrote to it, or its content was lost (a full disk, a bad restore)",
+                fix="restore a backup in its place; standfast up begins anew and says so",
+                code="StoreEmpty",
+            )
         yield OfflineStore(database, FactStore(database.dialect, SystemClock()))
     finally:
         database.close()
+
+
+def _has_facts(tx: Tx) -> bool:
+    catalogue = "sqlite_master WHERE name" if tx.dialect == "sqlite" else "pg_tables WHERE tablename"
+    return bool(tx.rows(f"SELECT 1 FROM {catalogue} = 'fact_head'"))  # noqa: S608 - two constants
 
 
 def config_of(found: Found) -> Config:

@@ -43,6 +43,7 @@ class ControlPlane:
     publications: PublicationStore
     clock: Clock
     entropy: Entropy
+    is_new_store: bool = False
 
     @classmethod
     def open(cls, config: Config, clock: Clock | None = None, entropy: Entropy | None = None) -> ControlPlane:
@@ -58,12 +59,15 @@ class ControlPlane:
     def on(cls, database: Database, config: Config, clock: Clock, entropy: Entropy) -> ControlPlane:
         """Wire everything on a database that is open already."""
         migrations = tuple(Migrations.of(component, database.dialect) for component in COMPONENTS)
-        migrate(database, migrations, clock)
+        applied = migrate(database, migrations, clock)
+        is_new = any(name.startswith("facts/0001") for name in applied)
         facts = FactStore(database.dialect, clock)
         tasks = TaskDriver(TaskStore(database.dialect), config.task_policy(), clock, entropy)
         rounds = Rounds(round_settings(config), tasks, facts, entropy)
         publications = PublicationStore(database.dialect, clock)
-        return cls(config, database, migrations, facts, tasks, rounds, publications, clock, entropy)
+        return cls(
+            config, database, migrations, facts, tasks, rounds, publications, clock, entropy, is_new
+        )  # fmt: skip
 
     def close(self) -> None:
         """Let the store go."""

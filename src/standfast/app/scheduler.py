@@ -26,6 +26,7 @@ from standfast.tasks.upkeep import Leadership
 
 log = structlog.get_logger(__name__)
 _PRUNE_EVERY = 120
+_STOOD_STILL_S = 15.0
 _RETRY = Backoff(base_s=0.5, cap_s=15.0)
 
 
@@ -44,6 +45,7 @@ class Scheduler:
         self._errors: dict[str, dict[str, Any]] = {}
         self._jump_s = 0.0
         self._jump_at = ""
+        self.lost_epoch = 0
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -58,6 +60,7 @@ class Scheduler:
             "errors": list(self._errors.values()),
             "clock_jump_s": self._jump_s,
             "clock_jump_at": self._jump_at,
+            "lost_epoch": self.lost_epoch,
         }
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -118,6 +121,9 @@ class Scheduler:
         if not self._leadership.campaign(tx, monotonic):
             return
         term = self._leadership.hold(tx)
+        if elapsed_s > _STOOD_STILL_S:
+            # Harmless to leases, but whoever asks why a round took so long must find it.
+            self._plane.facts.append(tx, "control.stood_still", self.name, {"seconds": round(elapsed_s, 1)})
         done = upkeep.keep(tx, self._plane.tasks, elapsed_s)
         if done.reaped:
             self._plane.facts.append(tx, "lease.expired", "", {"count": done.reaped})
@@ -156,6 +162,20 @@ class Scheduler:
             self._note("publish", error)
             return
         self._leadership.floor = held.leader_term if held is not None else 0
+        if held is not None and self._plane.is_new_store:
+            await self._note_lost_store(held.epoch)
+
+    async def _note_lost_store(self, epoch: int) -> None:
+        """Put on record that this store begins in the middle: its history is not the whole history."""
+        self.lost_epoch = epoch
+        log.warning("store_begins_anew", published_before=epoch)
+        body = {"published_before": epoch, "why": "the store is empty, and publications are not"}
+        try:
+            await self._plane.database.write(
+                lambda tx: self._plane.facts.append(tx, "store.begins_anew", self._plane.database.name, body)
+            )
+        except StandfastError as error:
+            self._note("tick", error)
 
     async def _resign(self) -> None:
         try:

@@ -99,7 +99,15 @@ def ask(
         async with ApiClient(address.url, address.token, limits) as client:
             return await client.call(method, path, query=wanted, body=body)
 
-    return asyncio.run(exchange())
+    reply = asyncio.run(exchange())
+    if not reply.is_ours:
+        raise TransientError(
+            f"what answers at {address.url} is no standfast API",
+            why="it does not name itself as one",
+            fix="see which program has the port: ss -ltnp",
+            code="NotStandfast",
+        )
+    return reply
 
 
 def url_of(found: Found) -> str:
