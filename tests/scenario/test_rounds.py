@@ -256,6 +256,29 @@ def test_i14_hour_jumps_of_the_wall_clock_change_no_lease_and_no_deadline(tmp_pa
     assert {a.answer for a in network.submit([won(lease) for lease in leases])} == {Answer.ACCEPTED}
 
 
+def test_i14_a_store_that_is_away_is_not_a_clock_that_jumps(tmp_path: Path) -> None:
+    network = Network(tmp_path, toml())
+    run(network.tick())
+    network.database.write_now(lambda tx: tx.rows("ALTER TABLE control RENAME TO control_away"))
+    for _ in range(4):
+        with pytest.raises(Exception, match="no such table"):
+            run(network.tick(8.0))
+    network.database.write_now(lambda tx: tx.rows("ALTER TABLE control_away RENAME TO control"))
+    run(network.tick(8.0))
+    assert network.scheduler.state["clock_jump_s"] == 0.0
+
+
+def test_i7_a_foreign_publication_is_put_on_record(tmp_path: Path) -> None:
+    network = Network(tmp_path, toml())
+    run(network.play(by_uid({"0"}), until=lambda: network.states().get(1) == "published"))
+    stranger = Network(tmp_path / "other", toml(), seed=7)
+    stranger.scheduler._publishing._publisher = network.scheduler._publisher
+    run(stranger.play(by_uid({"1"}), until=lambda: stranger.states().get(3) == "published"))
+    run(network.play(by_uid({"0"}), until=lambda: network.states().get(2) in ("published", "withheld")))
+    facts = network.database.read_now(lambda tx: network.plane.facts.page(tx, kind="publication.foreign"))
+    assert [fact.body for fact in facts] == [{"held_epoch": 4, "own_epoch": 1}]
+
+
 def test_i14_a_control_plane_that_slept_expires_no_lease_that_nobody_could_renew(tmp_path: Path) -> None:
     network = Network(tmp_path, toml())
     run(network.tick())

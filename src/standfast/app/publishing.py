@@ -83,6 +83,11 @@ class Publishing:
         plane = self._plane
         term = self._leadership.hold(tx)
         held_epoch = held.epoch if isinstance(held, Published) else 0
+        own_epoch = plane.publications.next_epoch(tx, 0) - 1
+        if prepared is None and 0 < own_epoch < held_epoch:
+            # Numbers go on above it, but somebody else publishes where we do, and that must be findable.
+            body = {"held_epoch": held_epoch, "own_epoch": own_epoch}
+            plane.facts.append(tx, "publication.foreign", str(row.number), body)
         epoch = prepared.epoch if prepared is not None else plane.publications.next_epoch(tx, held_epoch)
         candidate = _candidate(row, epoch, term)
         decided = judge(

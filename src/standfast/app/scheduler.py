@@ -27,6 +27,7 @@ from standfast.tasks.upkeep import Leadership
 log = structlog.get_logger(__name__)
 _PRUNE_EVERY = 120
 _STOOD_STILL_S = 15.0
+_JUMP_S = 5.0
 _RETRY = Backoff(base_s=0.5, cap_s=15.0)
 
 
@@ -40,7 +41,7 @@ class Scheduler:
         self._publisher = publisher or publisher_of(plane.config, plane.clock, plane.entropy)
         self._publishing = Publishing(plane, self._publisher, self._leadership)
         self._last_tick: float | None = None
-        self._last_wall = 0.0
+        self._last_seen: tuple[float, float] | None = None
         self._ticks = 0
         self._errors: dict[str, dict[str, Any]] = {}
         self._jump_s = 0.0
@@ -110,7 +111,7 @@ class Scheduler:
         """Do one turn of upkeep and rounds, if we lead; return False: the next one is due after a tick."""
         monotonic = self._plane.clock.monotonic()
         elapsed_s = 0.0 if self._last_tick is None else monotonic - self._last_tick
-        self._watch_wall(elapsed_s)
+        self._watch_wall(monotonic)
         await self._plane.database.write(lambda tx: self._tick(tx, monotonic, elapsed_s))
         # Only a turn that was committed moves the clock's origin, so no time is lost to a failed one.
         self._last_tick = monotonic
@@ -134,13 +135,18 @@ class Scheduler:
         if self._ticks % _PRUNE_EVERY == 0:
             self._plane.rounds.prune(tx)
 
-    def _watch_wall(self, elapsed_s: float) -> None:
-        wall = self._plane.clock.wall().timestamp()
-        if self._last_tick is not None and abs(jump := wall - self._last_wall - elapsed_s) > 5.0:
+    def _watch_wall(self, monotonic: float) -> None:
+        # Both clocks are read at every look, also of a tick that then fails: else a store that is away
+        # would be told as a clock that jumped.
+        wall, before = self._plane.clock.wall().timestamp(), self._last_seen
+        self._last_seen = (monotonic, wall)
+        if before is None:
+            return
+        jump = (wall - before[1]) - (monotonic - before[0])
+        if abs(jump) > _JUMP_S:
             # Nothing is decided by the wall clock; a person reading times must know that it moved.
             self._jump_s, self._jump_at = round(jump, 1), iso(self._plane.clock.wall())
             log.warning("clock_jumped", seconds=self._jump_s)
-        self._last_wall = wall
 
     async def _publish(self) -> bool:
         if not self._leadership.is_mine:

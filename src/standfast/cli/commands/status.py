@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from standfast.app.config import Config
+from standfast.app.config import DATA_NAME, Config
 from standfast.app.instance import LOGS_NAME, Address, Found, Run, noted_config, token_of
 from standfast.app.offline import config_of
 from standfast.app.presence import judge, look
@@ -139,7 +139,10 @@ def _local(found: Address | Found, problem: StandfastError | None) -> dict[str, 
 def _blueprint(found: Found, config: Path | None) -> str:
     folder = config.parent if config is not None else found.data_dir.parent
     cwd = Path.cwd()
-    return str(folder.relative_to(cwd)) if folder.is_relative_to(cwd) else str(folder)
+    shown = str(folder.relative_to(cwd)) if folder.is_relative_to(cwd) else str(folder)
+    # Without it the command would begin another, empty store beside the configuration.
+    is_elsewhere = found.data_dir.absolute() != (folder / DATA_NAME).absolute()
+    return f"{shown} --data-dir {found.data_dir}" if is_elsewhere else shown
 
 
 def _finding_of(error: StandfastError) -> Finding:
