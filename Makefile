@@ -48,11 +48,12 @@ docs: $(VENV)/.installed-dev ## write docs/reference again from the code
 lock: ## resolve the dependencies again; needs uv
 	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 2; }
 	@uv pip compile pyproject.toml --extra environments --group build $(LOCK_FLAGS) -o requirements.lock
-	@uv pip compile pyproject.toml --extra environments --all-groups --constraint requirements.lock \
+	@uv pip compile pyproject.toml --extra environments $(GROUPS) --constraint requirements.lock \
 		$(LOCK_FLAGS) -o requirements-dev.lock
 
+GROUPS = --group build --group test --group lint --group bench
 LOCK_FLAGS = --universal --python-version 3.11 --generate-hashes --only-binary :all: --quiet \
-	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+	--no-header --no-emit-index-url --no-emit-find-links
 
 clean: ## remove the environment and what tools left; data directories (.standfast) stay
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
