@@ -105,29 +105,34 @@ class Look(NamedTuple):
     now_ms: int
     is_draining: bool
     is_cordoned: bool
-    is_any_aside: bool
     free: Mapping[str, int]
     running: Mapping[str, int]
 
 
-class Waiting(NamedTuple):
-    """A task that waits; ``token`` is that of its last attempt, 0 for none."""
-
-    row: int
-    subject: str
-    token: int
-    attempts: int
-    order: int
-
-
 class Terms(NamedTuple):
-    """What every lease of one claim has in common, and for each attempt what its name has after its token."""
+    """What every lease of one claim has in common, and for each attempt what its name has after its token.
+
+    ``lanes`` names the only lanes that are leased from; none means all.
+    """
 
     holder: str
     at: str
-    ttl_s: float
+    now_ms: int
     expires_at_ms: int
     attempt_tails: Sequence[str]
+    lanes: Sequence[str] = ()
+
+
+class Taken(NamedTuple):
+    """A task that was leased just now; ``name`` is its key in the store."""
+
+    name: int
+    attempt_id: str
+    token: int
+    attempt: int
+    batch: str
+    subject: str
+    spec: str
 
 
 class Ending(NamedTuple):
@@ -143,6 +148,7 @@ class Ending(NamedTuple):
     attempt_state: int
     outcome_class: str | None
     outcome: str | None
+    sha256: str | None
     error_code: str
     error: str
 
@@ -152,11 +158,8 @@ class Prior(NamedTuple):
 
     name: int
     state: int
+    sha256: str | None
     holder: str
-    outcome_class: str | None
-    outcome: str | None
-    error_code: str | None
-    error: str | None
 
 
 class Report(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from standfast.facts.database import Tx
-from standfast.tasks.model import Ending, Lease, Terms, Waiting
+from standfast.tasks.model import Ending, Taken, Terms
 
 
 class LeaseTable(Protocol):
@@ -26,8 +26,8 @@ class LeaseTable(Protocol):
         """Note that an executor asks (name, instance, at, info), and wait for the turn of this claim."""
         ...
 
-    def grant(self, tx: Tx, chosen: Sequence[Waiting], terms: Terms) -> list[Lease]:
-        """Lease the chosen tasks, which wait and were read under this claim's turn, in their order."""
+    def take(self, tx: Tx, quotas: Mapping[str, int], terms: Terms) -> list[Taken]:
+        """Lease up to its quota of each subject's waiting tasks, lowest order first."""
         ...
 
     def conclude(

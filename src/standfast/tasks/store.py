@@ -10,11 +10,8 @@ from standfast.facts.database import Queries, Tx, load_queries
 from standfast.facts.database.ports import Dialect
 from standfast.tasks.adapters.postgres import PostgresLeases
 from standfast.tasks.adapters.sqlite import SqliteLeases
-from standfast.tasks.model import Counts, ExecutorInfo, Look, Prior, TaskState, Tracking, Waiting
+from standfast.tasks.model import Counts, ExecutorInfo, Look, Prior, TaskState, Tracking
 from standfast.tasks.ports import LeaseTable
-
-
-_BEFORE_ALL = -(2**63)
 
 
 class Control(NamedTuple):
@@ -71,35 +68,20 @@ class TaskStore:
         """Return what a claim of an executor that was seen has to know."""
         rows = tx.rows(self.sql["look"], {"name": executor})
         # One row at least: the outer join gives one also where there is no subject.
-        now_ms, is_draining, is_cordoned, is_any_aside = *rows[0][:3], rows[0][6]
+        now_ms, is_draining, is_cordoned = rows[0][:3]
         free = {row[3]: row[4] for row in rows if row[3] is not None and row[4] > 0}
         running = {row[3]: row[5] for row in rows if row[3] is not None}
-        return Look(int(now_ms), bool(is_draining), bool(is_cordoned), bool(is_any_aside), free, running)
+        return Look(int(now_ms), bool(is_draining), bool(is_cordoned), free, running)
 
-    def line(
-        self, tx: Tx, count: int, *, after: Waiting | None = None, lanes: Sequence[str] = ()
-    ) -> list[Waiting]:
-        """Return the first ``count`` tasks of the line, or those behind ``after``; only of ``lanes`` if any."""
-        row: dict[str, Any] = {
-            "after_order": after.order if after else _BEFORE_ALL, "after_row": after.row if after else 0,
-            "count": count,
-        }  # fmt: skip
+    def waiting(
+        self, tx: Tx, subjects: Sequence[str], *, most: int, now_ms: int, lanes: Sequence[str] = ()
+    ) -> dict[str, int]:
+        """Return how many tasks of each subject could be leased now, counted up to ``most``."""
+        row = {"subjects": tx.array(subjects), "most": most, "now_ms": now_ms}
+        query = "waiting_in_lanes" if lanes else "waiting"
         if lanes:
             row["lanes"] = tx.array(lanes)
-        return [Waiting._make(found) for found in tx.rows(self.sql["line_in_lanes" if lanes else "line"], row)]
-
-    def aside(
-        self, tx: Tx, subjects: Sequence[str], count: int, *, now_ms: int, lanes: Sequence[str] = ()
-    ) -> list[Waiting]:
-        """Return the first ``count`` tasks of each subject that were set aside and need not wait longer."""
-        row = {"subjects": tx.array(subjects), "count": count, "now_ms": now_ms}
-        if lanes:
-            row["lanes"] = tx.array(lanes)
-        return [Waiting._make(found) for found in tx.rows(self.sql["aside_in_lanes" if lanes else "aside"], row)]
-
-    def set_aside(self, tx: Tx, passed: Sequence[Waiting]) -> None:
-        """Take tasks out of the line, to wait by subject."""
-        tx.rows(self.sql["set_aside"], {"rows": tx.array([waiting.row for waiting in passed])})
+        return {name: int(number) for name, number in tx.rows(self.sql[query], row)}
 
     def pending(self, tx: Tx) -> int:
         """Return how many tasks wait; those of a batch that is over never do."""
@@ -124,7 +106,7 @@ class TaskStore:
         """Return the lease clock, and by token the attempt that had it and where its task stands now."""
         rows = tx.rows(self.sql["reported"], {"tokens": tx.array(tokens)})
         known = {
-            row[1]: (Prior._make(row[2:9]), Tracking._make(row[9:])) for row in rows if row[2] is not None
+            row[1]: (Prior._make(row[2:6]), Tracking._make(row[6:])) for row in rows if row[2] is not None
         }
         return int(rows[0][0]), known
 

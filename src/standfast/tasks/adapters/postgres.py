@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from standfast.facts.database import Queries, Tx
-from standfast.tasks.model import Ending, Lease, Terms, Waiting
+from standfast.tasks.model import Ending, Taken, Terms
 
 
 class PostgresLeases:
@@ -25,20 +25,21 @@ class PostgresLeases:
         """Note that an executor asks, and wait for the claim lock: what is read after it is current."""
         tx.rows(self._sql["enter"], executor)
 
-    def grant(self, tx: Tx, chosen: Sequence[Waiting], terms: Terms) -> list[Lease]:
-        """Lease the chosen tasks."""
-        if not chosen:
+    def take(self, tx: Tx, quotas: Mapping[str, int], terms: Terms) -> list[Taken]:
+        """Lease up to its quota of each subject's waiting tasks."""
+        if not quotas:
             return []
-        rows, _, previous, attempts, _ = zip(*chosen, strict=True)
-        granted = tx.rows(
-            self._sql["grant"],
-            {
-                "rows": tx.array(rows), "previous": tx.array(previous), "attempts": tx.array(attempts),
-                "tails": tx.array(terms.attempt_tails[: len(chosen)]), "holder": terms.holder,
-                "at": terms.at, "expires_at": terms.expires_at_ms,
-            },
-        )  # fmt: skip
-        return [Lease(f"{row[0]:016x}", *row[1:], terms.ttl_s) for row in granted]
+        row = {
+            "subjects": tx.array(list(quotas)), "counts": tx.array(list(quotas.values())),
+            "now_ms": terms.now_ms,
+            "holder": terms.holder, "expires_at": terms.expires_at_ms, "at": terms.at,
+            "attempt_tails": tx.array(terms.attempt_tails),
+        }  # fmt: skip
+        if terms.lanes:
+            rows = tx.rows(self._sql["take_in_lanes"], {**row, "lanes": tx.array(terms.lanes)})
+        else:
+            rows = tx.rows(self._sql["take"], row)
+        return [Taken._make(row) for row in rows]
 
     def conclude(
         self, tx: Tx, endings: Sequence[Ending], at: str, *, after_ms: int, until_ms: int
@@ -49,7 +50,7 @@ class PostgresLeases:
         # In the order of their rows, so that two that meet take the locks in the same order.
         columns = [tx.array(column) for column in zip(*sorted(endings, key=_row_of), strict=True)]
         names = ("rows", "tokens", "states", "orders", "not_before", "expires_at", "attempts",
-                 "attempt_states", "classes", "outcomes", "codes", "errors")  # fmt: skip
+                 "attempt_states", "classes", "outcomes", "hashes", "codes", "errors")  # fmt: skip
         row = dict(zip(names, columns, strict=True))
         written = tx.rows(
             self._sql["conclude"], {**row, "at": at, "after_ms": after_ms, "until_ms": until_ms}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from standfast.facts.database import Queries, Tx
 from standfast.tasks.attempts import attempt_name
-from standfast.tasks.model import Ending, Lease, Terms, Waiting
+from standfast.tasks.model import Ending, Taken, Terms
 
 
 class SqliteLeases:
@@ -22,40 +22,45 @@ class SqliteLeases:
         """Note that an executor asks; whoever writes is alone."""
         tx.rows(self._sql["see_executor"], executor)
 
-    def grant(self, tx: Tx, chosen: Sequence[Waiting], terms: Terms) -> list[Lease]:
-        """Lease the chosen tasks."""
-        rows = {"rows": tx.array([waiting.row for waiting in chosen])}
-        specs = {row[0]: row for row in tx.rows(self._sql["specs"], rows)}
+    def take(self, tx: Tx, quotas: Mapping[str, int], terms: Terms) -> list[Taken]:
+        """Lease up to its quota of each subject's waiting tasks."""
+        by_count: dict[int, list[str]] = {}
+        for subject, count in quotas.items():
+            by_count.setdefault(count, []).append(subject)
+        picked = []
+        for count, subjects in by_count.items():
+            row = {"subjects": tx.array(subjects), "count": count, "now_ms": terms.now_ms}
+            if terms.lanes:
+                picked += tx.rows(self._sql["pick_in_lanes"], {**row, "lanes": tx.array(terms.lanes)})
+            else:
+                picked += tx.rows(self._sql["pick"], row)
+        if not picked:
+            return []
         last = int(tx.rows(self._sql["last_token"])[0][0])
-        holder, at, ttl_s, expires_at_ms, tails = terms
-        grants, started, leases = [], [], []
-        for token, tail, (row, subject, previous, attempts, _) in zip(
-            range(last + 1, last + 1 + len(chosen)), tails, chosen, strict=False
+        grants, started, taken = [], [], []
+        for token, tail, found in zip(
+            range(last + 1, last + len(picked) + 1), terms.attempt_tails, picked, strict=False
         ):
+            row_id, previous, attempts, name, batch, subject, spec = found
             attempt_id = attempt_name(token, tail)
-            _, name, batch, spec = specs[row]
-            grants.append((row, token, holder, expires_at_ms))
-            started.append((token, row, previous, attempt_id, holder, at))
-            leases.append(
-                Lease(f"{name:016x}", attempt_id, token, attempts + 1, batch, subject, spec, ttl_s)
-            )
+            grants.append((row_id, token, terms.holder, terms.expires_at_ms))
+            started.append((token, row_id, previous, attempt_id, terms.holder, terms.at))
+            taken.append(Taken(name, attempt_id, token, attempts + 1, batch, subject, spec))
         tx.each(self._sql["grant"], grants)
         tx.each(self._sql["start_attempt"], started)
-        return leases
+        return taken
 
     def conclude(
         self, tx: Tx, endings: Sequence[Ending], at: str, *, after_ms: int, until_ms: int
     ) -> set[int]:
         """End attempts whose lease runs out after ``after_ms``, at ``until_ms`` at the latest."""
-        if not endings:
-            return set()
-        # Whoever writes is alone, so what holds now still holds at the write.
-        row = {"rows": tx.array([e.row for e in endings]), "after_ms": after_ms, "until_ms": until_ms}
-        holding = set(tx.rows(self._sql["holding"], row))
-        ended = [e for e in endings if e[:2] in holding]
-        tx.each(self._sql["move"], [e[:7] for e in ended])
-        tx.each(self._sql["end_attempt"], [(e[1], e[7], at, *e[8:]) for e in ended])
-        return {e.token for e in ended}
+        moved = tx.each(self._sql["conclude"], [(*e[:7], after_ms, until_ms) for e in endings])
+        tokens = {row[0] for row in moved}
+        tx.each(
+            self._sql["end_attempt"],
+            [(e.token, e.attempt_state, at, *e[8:]) for e in endings if e.token in tokens],
+        )
+        return tokens
 
     def extend(
         self, tx: Tx, held: Sequence[tuple[int, int]], holder: str, *, now_ms: int, expires_at_ms: int
