@@ -12,9 +12,9 @@ from standfast.evaluation.model import RoundState
 from standfast.evaluation.rounds import RoundRow
 from standfast.facts.database import Tx
 from standfast.kernel.errors import NotFoundError
+from standfast.tasks.attempts import name_of
 from standfast.tasks.driver import Claim
 from standfast.tasks.model import Answer, Counts, Lease
-from standfast.tasks.store import name_of
 
 #: Kinitro's executors say nothing of their lives.
 _INSTANCE = "wire"

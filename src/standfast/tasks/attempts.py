@@ -1,4 +1,7 @@
-"""How an attempt is named: a version 4 UUID whose first 48 bits are its token.
+"""How tasks and attempts are named in the store and outside of it.
+
+A task's id is the hex form of its key in the store. An attempt is a version 4 UUID whose first 48 bits are
+its token.
 
 Whoever is shown only the name finds the attempt by its primary key, so that no index has to be kept over
 names; the other 74 bits are unpredictable, so that a name cannot be guessed from the ones before it.
@@ -32,3 +35,12 @@ def token_of(name: object) -> int | None:
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         return None
     return int(name[:8] + name[9:TOKEN_CHARS], 16) or None
+
+
+_HEX = frozenset("0123456789abcdef")
+
+
+def name_of(task_id: str) -> int | None:
+    """Return the store's key for a task's id; None for anything that cannot be one."""
+    is_id = len(task_id) == 16 and task_id[0] in "01234567" and _HEX.issuperset(task_id)
+    return int(task_id, 16) if is_id else None

@@ -10,17 +10,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from standfast.kernel.backoff import Backoff
-from standfast.tasks.model import Answer, Event, Prior, Report, TaskPolicy, TaskState, Tracking
+from standfast.tasks.model import (
+    Answer,
+    AttemptState,
+    Event,
+    Prior,
+    Report,
+    TaskPolicy,
+    TaskState,
+    Tracking,
+    Waiting,
+)
 
 _S, _E = TaskState, Event
 
+_LARGEST_STEP, _STEP_PER = 4, 25
 MAX_TOKEN = 2**62
 MAX_TEXT = 100_000
-_TEXTS = ("outcome", "outcome_class", "error_code", "error")
+_TEXTS = ("outcome_class", "outcome", "error_code", "error")
+_REPORTED = (AttemptState.RESULT.value, AttemptState.FAILED.value)
 
 TRANSITIONS: Mapping[tuple[TaskState, Event], TaskState] = {
     (_S.PENDING, _E.CLAIM): _S.LEASED,
@@ -48,6 +60,9 @@ class Settled(NamedTuple):
     is_late: bool = False
 
 
+_ACCEPTED = Settled(Answer.ACCEPTED)
+
+
 def objection(report: Report) -> str:
     """Say why no store could keep this report; empty when one can.
 
@@ -55,13 +70,19 @@ def objection(report: Report) -> str:
     """
     if not 0 < report.token <= MAX_TOKEN:
         return f"a token is a whole number from 1 to {MAX_TOKEN}"
-    for name in _TEXTS:
-        text = getattr(report, name)
-        if len(text) > MAX_TEXT:
-            return f"{name} is longer than {MAX_TEXT} characters"
-        if "\0" in text or not _is_unicode(text):
-            return f"{name} holds a character that cannot be stored"
-    return ""
+    texts = report[4:]
+    if not _flaw("".join(texts)):
+        return ""
+    for name, text in zip(_TEXTS, texts, strict=True):
+        if flaw := _flaw(text):
+            return f"{name} {flaw}"
+    return f"its texts together are longer than {MAX_TEXT} characters"
+
+
+def _flaw(text: str) -> str:
+    if len(text) > MAX_TEXT:
+        return f"is longer than {MAX_TEXT} characters"
+    return "holds a character that cannot be stored" if "\0" in text or not _is_unicode(text) else ""
 
 
 def _is_unicode(text: str) -> bool:
@@ -78,17 +99,21 @@ def unmatched(report: Report, *, is_task: bool) -> Settled:
     return Settled(Answer.UNKNOWN, "there is no such task")
 
 
-def settle(
-    current: Tracking, prior: Prior, report: Report, sha256: str, *, holder: str, now_ms: int
-) -> Settled:
+def settle(current: Tracking, prior: Prior, report: Report, *, holder: str, now_ms: int) -> Settled:
     """Decide what one report is worth; ``prior`` is the attempt under the token that it names."""
     if prior.holder != holder:
         return Settled(Answer.STALE, f"this lease is not held by {holder}")
-    if prior.sha256 is not None:
-        if prior.sha256 == sha256:
+    if prior.state in _REPORTED:
+        if prior[3:] == report[4:] and (prior.state == AttemptState.RESULT) == report.is_result:
             return Settled(Answer.DUPLICATE, "the identical report was accepted before")
         return Settled(Answer.STALE, "another report for this lease was accepted before")
     return _against_lease(current, report, now_ms)
+
+
+def reported(prior: Prior, report: Report) -> Prior:
+    """Return ``prior`` as it is once ``report`` was accepted for it."""
+    state = AttemptState.RESULT if report.is_result else AttemptState.FAILED
+    return Prior(prior.name, state.value, prior.holder, *report[4:])
 
 
 def _against_lease(current: Tracking, report: Report, now_ms: int) -> Settled:
@@ -104,11 +129,6 @@ def _against_lease(current: Tracking, report: Report, now_ms: int) -> Settled:
     return Settled(Answer.ACCEPTED)
 
 
-def after_report(report: Report, attempts: int, max_attempts: int) -> Event:
-    """Decide what an accepted report does to its task."""
-    return Event.RESULT if report.is_result else after_failure(attempts, max_attempts)
-
-
 def after_failure(attempts: int, max_attempts: int) -> Event:
     """Decide whether a task whose attempt failed or was lost is tried again or paused."""
     return Event.FAIL_LIMIT if attempts >= max_attempts else Event.FAIL_RETRY
@@ -120,7 +140,53 @@ def retry_delay_ms(attempts: int, policy: TaskPolicy, *, unit: float) -> int:
     return int(backoff.wait_s(attempts, unit=unit) * 1000)
 
 
-_LARGEST_STEP, _STEP_PER = 4, 25
+def choose(
+    waiting: Iterable[Waiting], ceilings: Mapping[str, int], count: int
+) -> tuple[list[Waiting], list[Waiting]]:
+    """Return what is taken of ``waiting`` in its order, of a subject up to its ceiling, and the rest."""
+    left = dict(ceilings)
+    chosen: list[Waiting] = []
+    passed: list[Waiting] = []
+    for one in waiting:
+        if len(chosen) < count and left.get(one.subject, 0) > 0:
+            left[one.subject] -= 1
+            chosen.append(one)
+        else:
+            passed.append(one)
+    return chosen, passed
+
+
+def ceilings(free: Mapping[str, int], running: Mapping[str, int], count: int) -> dict[str, int]:
+    """Return how many tasks of each subject a claim of ``count`` may take, where it takes them in order.
+
+    The lowest level over ``running`` that has room for the claim: who is served least has most room. Among
+    equals the order of the tasks decides. The level of a large batch rises by up to four at a time: subjects
+    do not stand in line in turn, and every task that is passed over has to be looked at again.
+    """
+    wanted = min(count, sum(free.values()))
+    step = max(1, min(_LARGEST_STEP, count // _STEP_PER))
+    level = min((running.get(name, 0) for name in free), default=0)
+    room: dict[str, int] = {}
+    # Each turn raises the level, and what is free bounds it.
+    while sum(room.values()) < wanted:
+        level += step
+        room = {
+            name: min(n, level - running.get(name, 0))
+            for name, n in free.items()
+            if level > running.get(name, 0)
+        }
+    return room
+
+
+def choose_exactly(
+    waiting: Sequence[Waiting], free: Mapping[str, int], running: Mapping[str, int], count: int
+) -> list[Waiting]:
+    """Return what is taken where ``waiting`` is all there is: fairly, and as much as slots allow."""
+    there: dict[str, int] = {}
+    for one in waiting:
+        there[one.subject] = there.get(one.subject, 0) + 1
+    exact = {name: least for name, n in there.items() if (least := min(n, free.get(name, 0))) > 0}
+    return choose(waiting, share(exact, running, count), count)[0]
 
 
 def share(free: Mapping[str, int], running: Mapping[str, int], count: int) -> dict[str, int]:
@@ -128,23 +194,18 @@ def share(free: Mapping[str, int], running: Mapping[str, int], count: int) -> di
 
     Max-min fairness by water-filling: a level rises over ``running`` until ``count`` are given out or no
     slot is free. A slow subject therefore never gets more workers than a fast one that has work waiting.
-    Subjects of equal rank keep the order of ``free``, which the caller shuffles.
-
-    A large batch rises by up to four at a time: it then takes neighbours of a quarter of the subjects, and
-    writes a quarter of the pages. Who was passed over is the least served, and first, in the next claim.
+    Subjects of equal rank keep the order of ``free``.
     """
     given = dict.fromkeys(free, 0)
     left = min(count, sum(free.values()))
-    step = max(1, min(_LARGEST_STEP, count // _STEP_PER))
     level = min((running.get(name, 0) for name in free), default=0)
-    # Each turn raises the level and some subject reaches its bound or takes one: slots bound it.
+    # Each turn raises the level by one and some subject reaches its bound or takes one: slots bound it.
     while left > 0:
         for name in free:
             if left > 0 and given[name] < free[name] and running.get(name, 0) + given[name] <= level:
-                more = min(step, free[name] - given[name], left)
-                given[name] += more
-                left -= more
-        level += step
+                given[name] += 1
+                left -= 1
+        level += 1
     return {name: number for name, number in given.items() if number}
 
 

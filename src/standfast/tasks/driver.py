@@ -9,26 +9,28 @@ from standfast.facts.database import Tx
 from standfast.kernel.canonical import canonical_json
 from standfast.kernel.clock import Clock, Entropy, iso
 from standfast.tasks import decide
-from standfast.tasks.attempts import attempt_tails
+from standfast.tasks.attempts import attempt_name, attempt_tails, name_of
 from standfast.tasks.model import (
     AttemptState,
     Ending,
     Event,
+    Granted,
     ItemAnswer,
     Lease,
     Look,
     NewTask,
     Report,
-    Taken,
     TaskPolicy,
     TaskState,
-    Terms,
     Tracking,
+    Waiting,
 )
 from standfast.tasks.settlement import FOREVER_MS, Settlement
-from standfast.tasks.store import Move, TaskStore, name_of
+from standfast.tasks.store import Move, TaskStore
 
 _ORDER_BITS = 62
+# How much longer than the claim the first stretch of the line is that it looks at, and the longest one.
+_SPARE, _LONGEST_STRETCH = 32, 10_000
 
 
 class Claim(NamedTuple):
@@ -91,8 +93,10 @@ class TaskDriver:
             return Grant([], f"{claim.holder} is cordoned")
         if not look.free:
             return Grant([], "no subject has a free slot")
-        leases = [self._lease(taken) for taken in self._take(tx, claim, look)]
-        return Grant(leases, "" if leases else "no task is waiting")
+        chosen = self._choose(tx, claim, look)
+        if not chosen:
+            return Grant([], "no task is waiting")
+        return Grant(self._grant(tx, claim.holder, look, chosen))
 
     def _card(self, claim: Claim) -> dict[str, str]:
         return {
@@ -100,43 +104,45 @@ class TaskDriver:
             "info": canonical_json(claim.info),
         }  # fmt: skip
 
-    def _take(self, tx: Tx, claim: Claim, look: Look) -> list[Taken]:
-        free = {name: look.free[name] for name in self._shuffled(look.free)}
-        quotas = decide.share(free, look.running, claim.limit)
-        terms = self._terms(claim, look.now_ms)
-        taken = self.store.leases.take(tx, quotas, terms)
-        if len(taken) == claim.limit or quotas == free:
-            return taken
-        # Some subjects had less work than their share. Counting what waits makes the second choice exact.
-        for one in taken:
-            free[one.subject] -= 1
-        open_free = {name: n for name, n in free.items() if n > 0}
-        waiting = self.store.waiting(
-            tx, list(open_free), most=max(open_free.values()), now_ms=look.now_ms, lanes=claim.lanes
-        )
-        exact = {name: least for name, n in open_free.items() if (least := min(n, waiting.get(name, 0))) > 0}
-        if not exact:
-            return taken
-        running = {name: look.running.get(name, 0) + look.free[name] - free[name] for name in exact}
-        quotas = decide.share(exact, running, claim.limit - len(taken))
-        left = terms._replace(attempt_tails=terms.attempt_tails[len(taken) :])
-        return taken + self.store.leases.take(tx, quotas, left)
+    def _choose(self, tx: Tx, claim: Claim, look: Look) -> list[Waiting]:
+        """Return what to lease, in order; what the line has to be looked past is set aside on the way."""
+        free, running, lanes = look.free, look.running, claim.lanes
+        count = min(claim.limit, sum(free.values()))
+        ceilings = decide.ceilings(free, running, count)
+        seen = self._aside(tx, look, ceilings, lanes)
+        size, last = count + _SPARE, None
+        # Each turn takes a longer stretch of the line than the one before, up to the longest.
+        while size <= _LONGEST_STRETCH:
+            stretch = self.store.line(tx, size, after=last, lanes=lanes)
+            seen = sorted([*seen, *stretch], key=_order) if seen else stretch
+            chosen, passed = decide.choose(seen, ceilings, count)
+            if len(chosen) == count:
+                return chosen
+            if len(stretch) < size:
+                break
+            self.store.set_aside(tx, set(stretch).intersection(passed))
+            size, last = size * 4, stretch[-1]
+        # Fewer were found than asked for: now what is there is known, and is shared by what is there.
+        known = {one.row: one for one in [*seen, *self._aside(tx, look, free, lanes)]}
+        return decide.choose_exactly(sorted(known.values(), key=_order), free, running, count)
 
-    def _shuffled(self, names: Mapping[str, int]) -> list[str]:
-        # Equal subjects must not be served in the order of their names for ever.
-        draws = self._entropy.token_bytes(4 * len(names))
-        keyed = zip((draws[i : i + 4] for i in range(0, len(draws), 4)), names, strict=True)
-        return [name for _, name in sorted(keyed)]
+    def _aside(self, tx: Tx, look: Look, most: Mapping[str, int], lanes: tuple[str, ...]) -> list[Waiting]:
+        if not (look.is_any_aside and most):
+            return []
+        return self.store.aside(tx, list(most), max(most.values()), now_ms=look.now_ms, lanes=lanes)
 
-    def _terms(self, claim: Claim, now_ms: int) -> Terms:
-        expires_at_ms = now_ms + int(self.policy.lease_ttl_s * 1000)
-        tails = attempt_tails(self._entropy.token_bytes(10 * claim.limit))
-        return Terms(claim.holder, self.wall_iso(), now_ms, expires_at_ms, tails, claim.lanes)
-
-    def _lease(self, taken: Taken) -> Lease:
-        name, attempt_id, token, attempt, batch, subject, spec = taken
+    def _grant(self, tx: Tx, holder: str, look: Look, chosen: Sequence[Waiting]) -> list[Lease]:
         ttl_s = self.policy.lease_ttl_s
-        return Lease(f"{name:016x}", attempt_id, token, attempt, batch, subject, spec, ttl_s)
+        granted, leases = [], []
+        tails = attempt_tails(self._entropy.token_bytes(10 * len(chosen)))
+        for token, (tail, one) in enumerate(zip(tails, chosen, strict=True), look.last_token + 1):
+            row, subject, previous, attempts, _, name, batch, spec = one
+            attempt_id = attempt_name(token, tail)
+            granted.append(Granted(row, token, previous, attempt_id))
+            leases.append(Lease(f"{name:016x}", attempt_id, token, attempts + 1, batch, subject, spec, ttl_s))
+        expires_at_ms = look.now_ms + int(ttl_s * 1000)
+        self.store.leases.grant(tx, granted, holder, at=self.wall_iso(), expires_at_ms=expires_at_ms)
+        return leases
 
     def submit(self, tx: Tx, holder: str, reports: Sequence[Report]) -> list[ItemAnswer]:
         """Answer every report, in order; what is ACCEPTED is written, and one bad item costs no other."""
@@ -155,9 +161,8 @@ class TaskDriver:
             expires_at_ms = now_ms + int(self.policy.paused_ttl_s * 1000)
         elif event is Event.RELEASE:
             attempts = max(0, attempts - 1)  # Work that was given back untouched was not tried.
-        return Move(
-            current.row, current.token, state.value, self.draw_order(), not_before_ms, expires_at_ms, attempts
-        )
+        order = self.draw_order() if state is TaskState.PENDING else 0
+        return Move(current.row, current.token, state.value, order, not_before_ms, expires_at_ms, attempts)
 
     def attempt_counts(self, tx: Tx, batch: str) -> list[tuple[str, str, int]]:
         """Return how the attempts of a batch ended: (state, error code, number)."""
@@ -236,4 +241,8 @@ class TaskDriver:
     def _taken_back(
         self, current: Tracking, event: Event, state: AttemptState, why: tuple[str, str], now_ms: int
     ) -> Ending:
-        return Ending(*self.next_place(current, event, now_ms), state.value, None, None, None, *why)
+        return Ending(*self.next_place(current, event, now_ms), state.value, None, None, *why)
+
+
+def _order(waiting: Waiting) -> tuple[int, int]:
+    return waiting.order, waiting.row

@@ -8,7 +8,7 @@ Values on the hot path are NamedTuples: a batch of 100 makes hundreds of them.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -105,34 +105,32 @@ class Look(NamedTuple):
     now_ms: int
     is_draining: bool
     is_cordoned: bool
+    is_any_aside: bool
+    last_token: int
     free: Mapping[str, int]
     running: Mapping[str, int]
 
 
-class Terms(NamedTuple):
-    """What every lease of one claim has in common, and for each attempt what its name has after its token.
+class Waiting(NamedTuple):
+    """A task that waits: ``token`` is its last attempt's, 0 for none; ``name`` is its key in the store."""
 
-    ``lanes`` names the only lanes that are leased from; none means all.
-    """
-
-    holder: str
-    at: str
-    now_ms: int
-    expires_at_ms: int
-    attempt_tails: Sequence[str]
-    lanes: Sequence[str] = ()
-
-
-class Taken(NamedTuple):
-    """A task that was leased just now; ``name`` is its key in the store."""
-
-    name: int
-    attempt_id: str
-    token: int
-    attempt: int
-    batch: str
+    row: int
     subject: str
+    token: int
+    attempts: int
+    order: int
+    name: int
+    batch: str
     spec: str
+
+
+class Granted(NamedTuple):
+    """What is written of one new lease; ``previous`` is the token of the task's last attempt."""
+
+    row: int
+    token: int
+    previous: int
+    attempt_id: str
 
 
 class Ending(NamedTuple):
@@ -148,7 +146,6 @@ class Ending(NamedTuple):
     attempt_state: int
     outcome_class: str | None
     outcome: str | None
-    sha256: str | None
     error_code: str
     error: str
 
@@ -158,8 +155,11 @@ class Prior(NamedTuple):
 
     name: int
     state: int
-    sha256: str | None
     holder: str
+    outcome_class: str | None
+    outcome: str | None
+    error_code: str | None
+    error: str | None
 
 
 class Report(NamedTuple):

@@ -9,9 +9,10 @@ from typing import Any
 from standfast.facts.database import Tx
 from standfast.kernel.errors import ConflictError, NotFoundError
 from standfast.tasks import decide
+from standfast.tasks.attempts import name_of
 from standfast.tasks.driver import TaskDriver
 from standfast.tasks.model import AttemptState, Event, TaskState
-from standfast.tasks.store import Move, name_of
+from standfast.tasks.store import Move
 
 
 def close_batch(tx: Tx, driver: TaskDriver, batch: str, reason: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from standfast.facts.database import Tx
-from standfast.tasks.model import Ending, Taken, Terms
+from standfast.tasks.model import Ending, Granted, Report
 
 
 class LeaseTable(Protocol):
@@ -14,8 +14,8 @@ class LeaseTable(Protocol):
 
     * Claims decide one at a time: ``enter`` lets the next one in when this transaction ends.
     * Tokens grow with every grant, whatever was forgotten since.
-    * ``conclude`` and ``extend`` write a row only while its token holds the lease, and name those they wrote:
-      somebody else may have been faster since the rows were read.
+    * ``finish``, ``conclude`` and ``extend`` write a row only while its token holds the lease, and name those
+      they wrote: somebody else may have been faster since the rows were read.
     """
 
     def serialise(self, tx: Tx) -> None:
@@ -26,8 +26,15 @@ class LeaseTable(Protocol):
         """Note that an executor asks (name, instance, at, info), and wait for the turn of this claim."""
         ...
 
-    def take(self, tx: Tx, quotas: Mapping[str, int], terms: Terms) -> list[Taken]:
-        """Lease up to its quota of each subject's waiting tasks, lowest order first."""
+    def grant(self, tx: Tx, granted: Sequence[Granted], holder: str, *, at: str, expires_at_ms: int) -> None:
+        """Lease tasks that wait and were read under this claim's turn, and start their attempts."""
+        ...
+
+    def finish(self, tx: Tx, results: Sequence[Report], holder: str, at: str) -> dict[int, str]:
+        """End the attempts of those ``results`` whose lease ``holder`` has and is not over.
+
+        Their tasks are done. Return the subject of each by token. No two of ``results`` have one token.
+        """
         ...
 
     def conclude(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import NamedTuple, Protocol
 
 from standfast.facts.database import Tx
 from standfast.facts.database.errors import StatementError
+from standfast.kernel.canonical import canonical_json
 from standfast.tasks import decide
+from standfast.tasks.attempts import name_of
 from standfast.tasks.model import (
     Answer,
     AttemptState,
@@ -18,11 +20,15 @@ from standfast.tasks.model import (
     ItemAnswer,
     Prior,
     Report,
+    TaskState,
     Tracking,
 )
-from standfast.tasks.store import Move, TaskStore, name_of
+from standfast.tasks.store import Move, TaskStore
 
 FOREVER_MS = 2**62
+_NOTHING = (None, None)
+_DONE = decide.TRANSITIONS[TaskState.LEASED, Event.RESULT].value
+_RESULT, _FAILED = AttemptState.RESULT.value, AttemptState.FAILED.value
 
 
 class Late(NamedTuple):
@@ -37,11 +43,29 @@ class Late(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One report of a batch: its place in it, and the identity of what it says."""
+    """One report of a batch and its place in it."""
 
     place: int
     report: Report
-    sha256: str
+
+
+class Samples:
+    """What a batch says about its subjects, for the leader to add up."""
+
+    def __init__(self) -> None:
+        self._by_subject: dict[str, list[int]] = {}
+
+    def add(self, subject: str, report: Report) -> None:
+        """Count a result; a failure of our own says nothing about the subject (I6)."""
+        if report.is_result:
+            sample = self._by_subject.setdefault(subject, [0, 0])
+            sample[0] += 1
+            sample[1] += report.is_clean
+
+    def write(self, tx: Tx, store: TaskStore) -> None:
+        """Write down what was counted, if anything was."""
+        if self._by_subject:
+            tx.rows(store.sql["add_sample"], {"body": json.dumps(self._by_subject)})
 
 
 class Places(Protocol):
@@ -71,23 +95,23 @@ class Settlement:
     def answer(self, tx: Tx, reports: Sequence[Report]) -> list[ItemAnswer]:
         """Return the answers in the order of the reports."""
         items = []
-        for index, report in enumerate(reports):
+        for place, report in enumerate(reports):
             if objection := decide.objection(report):
-                self._answers[index] = ItemAnswer(report.task_id, Answer.INVALID, objection)
+                self._answers[place] = ItemAnswer(report.task_id, Answer.INVALID, objection)
             else:
-                items.append(Item(index, report, report_hash(report)))
+                items.append(Item(place, report))
         self._settle(tx, items)
-        return [self._answers[index] for index in range(len(reports))]
+        return [self._answers[place] for place in range(len(reports))]
 
     def _settle(self, tx: Tx, items: list[Item]) -> None:
         if not items:
             return
         try:
             with tx.savepoint():
-                answers = self._settle_once(tx, items)
+                answers = self._finish(tx, items)
         except StatementError as error:
             if len(items) == 1:
-                place, report, _ = items[0]
+                place, report = items[0]
                 self._answers[place] = ItemAnswer(report.task_id, Answer.INVALID, error.why or error.what)
                 return
             middle = len(items) // 2  # Halving ends: each call has fewer items, down to one.
@@ -96,77 +120,89 @@ class Settlement:
             return
         self._answers.update(answers)
 
-    def _settle_once(self, tx: Tx, items: list[Item]) -> dict[int, ItemAnswer]:
+    def _finish(self, tx: Tx, items: list[Item]) -> dict[int, ItemAnswer]:
+        """Store the results whose lease holds, which is nearly all of them, and judge the others singly."""
+        results: dict[int, Item] = {}
+        rest = []
+        for item in items:
+            token = item.report.token
+            if item.report.is_result and token not in results and name_of(item.report.task_id) is not None:
+                results[token] = item
+            else:
+                rest.append(item)
+        answers: dict[int, ItemAnswer] = {}
+        samples = Samples()
+        if results:
+            reports = [item.report for item in results.values()]
+            subjects = self._store.leases.finish(tx, reports, self._holder, self._at)
+            for token, (place, report) in results.items():
+                if token in subjects:
+                    answers[place] = ItemAnswer(report.task_id, Answer.ACCEPTED)
+                    samples.add(subjects[token], report)
+                else:
+                    rest.append(Item(place, report))
+        samples.write(tx, self._store)
+        if rest:
+            answers.update(self._judge(tx, rest))
+        return answers
+
+    def _judge(self, tx: Tx, items: list[Item]) -> dict[int, ItemAnswer]:
         now_ms, known = self._store.reported(tx, [item.report.token for item in items])
         existing = self._existing(tx, items, known)
         answers: dict[int, ItemAnswer] = {}
-        counted: dict[int, tuple[Tracking, Item]] = {}
+        counted: dict[int, tuple[Tracking, Report]] = {}
         late: list[Late] = []
-        for item in items:
-            place, report, sha256 = item
-            prior, current = known.get(report.token, (None, None))
+        for place, report in items:
             name = name_of(report.task_id)
+            prior, current = known.get(report.token, _NOTHING)
             if prior is None or current is None or prior.name != name:
                 settled = decide.unmatched(report, is_task=name in existing)
             else:
-                settled = decide.settle(current, prior, report, sha256, holder=self._holder, now_ms=now_ms)
+                if earlier := counted.get(report.token):
+                    # An earlier item of this batch was accepted for this lease.
+                    prior = decide.reported(prior, earlier[1])
+                settled = decide.settle(current, prior, report, holder=self._holder, now_ms=now_ms)
                 if settled.answer is Answer.ACCEPTED:
-                    counted[report.token] = (current, item)
-                    # What comes after it in this batch for the same lease meets it as already accepted.
-                    known[report.token] = (prior._replace(sha256=sha256), current)
+                    counted[report.token] = (current, report)
             if settled.is_late:
-                late.append(
-                    Late(report.token, sha256, self._holder, settled.answer, report.outcome, self._at)
-                )
+                late.append(self._late(report, settled.answer))
             answers[place] = ItemAnswer(report.task_id, settled.answer, settled.message)
         tx.each(self._store.sql["late"], late)
         if beaten := self._write(tx, counted, now_ms):
             # Somebody ended these leases between the look and the write. A token that has lost its lease
             # never gets it back, so the second look settles them.
-            answers.update(self._settle_once(tx, [item for item in items if item.report.token in beaten]))
+            answers.update(self._judge(tx, [item for item in items if item.report.token in beaten]))
         return answers
-
-    def _late(self, item: Item, answer: Answer) -> Late:
-        _, report, sha256 = item
-        return Late(report.token, sha256, self._holder, answer.value, report.outcome, self._at)
 
     def _existing(
         self, tx: Tx, items: list[Item], known: Mapping[int, tuple[Prior, Tracking]]
     ) -> set[int | None]:
-        named = [(name_of(report.task_id), known.get(report.token)) for _, report, _ in items]
-        odd = {name for name, found in named if name is not None and (not found or found[0].name != name)}
+        odd = set()
+        for _, report in items:
+            name, found = name_of(report.task_id), known.get(report.token)
+            if name is not None and (found is None or found[0].name != name):
+                odd.add(name)
         return set(self._store.existing(tx, sorted(odd)))
 
-    def _write(self, tx: Tx, counted: Mapping[int, tuple[Tracking, Item]], now_ms: int) -> set[int]:
+    def _late(self, report: Report, answer: Answer) -> Late:
+        identity = sha256(canonical_json(report[2:]).encode()).hexdigest()
+        return Late(report.token, identity, self._holder, answer.value, report.outcome, self._at)
+
+    def _write(self, tx: Tx, counted: Mapping[int, tuple[Tracking, Report]], now_ms: int) -> set[int]:
         """End the attempts that count, and return the tokens of those that somebody else ended before."""
         if not counted:
             return set()
-        endings = [self._ending(current, item, now_ms) for current, item in counted.values()]
+        endings = [self._ending(current, report, now_ms) for current, report in counted.values()]
         written = self._store.leases.conclude(tx, endings, self._at, after_ms=now_ms, until_ms=FOREVER_MS)
-        samples: dict[str, list[int]] = {}
+        samples = Samples()
         for token in written:
-            current, (_, report, _) = counted[token]
-            if report.is_result:  # A failure of our own says nothing about the subject (I6).
-                sample = samples.setdefault(current.subject, [0, 0])
-                sample[0] += 1
-                sample[1] += report.is_clean
-        if samples:
-            tx.rows(self._store.sql["add_sample"], {"body": json.dumps(samples)})
+            current, report = counted[token]
+            samples.add(current.subject, report)
+        samples.write(tx, self._store)
         return counted.keys() - written
 
-    def _ending(self, current: Tracking, item: Item, now_ms: int) -> Ending:
-        _, report, sha256 = item
-        event = decide.after_report(report, current.attempts, self._max_attempts)
-        state = AttemptState.RESULT if report.is_result else AttemptState.FAILED
-        return Ending(
-            *self._places.next_place(current, event, now_ms),
-            state.value, report.outcome_class, report.outcome, sha256, report.error_code, report.error,
-        )  # fmt: skip
-
-
-def report_hash(report: Report) -> str:
-    """Return the identity of what a report says, by which a resend is known."""
-    said = (
-        f"{report.is_result:d}\n{report.outcome_class}\n{report.error_code}\n{report.error}\n{report.outcome}"
-    )
-    return hashlib.sha256(said.encode()).hexdigest()
+    def _ending(self, current: Tracking, report: Report, now_ms: int) -> Ending:
+        if report.is_result:
+            return Ending(current.row, current.token, _DONE, 0, 0, 0, current.attempts, _RESULT, *report[4:])
+        event = decide.after_failure(current.attempts, self._max_attempts)
+        return Ending(*self._places.next_place(current, event, now_ms), _FAILED, *report[4:])

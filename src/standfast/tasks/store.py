@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from standfast.facts.database import Queries, Tx, load_queries
 from standfast.facts.database.ports import Dialect
 from standfast.tasks.adapters.postgres import PostgresLeases
 from standfast.tasks.adapters.sqlite import SqliteLeases
-from standfast.tasks.model import Counts, ExecutorInfo, Look, Prior, TaskState, Tracking
+from standfast.tasks.attempts import name_of
+from standfast.tasks.model import Counts, ExecutorInfo, Look, Prior, TaskState, Tracking, Waiting
 from standfast.tasks.ports import LeaseTable
+
+_BEFORE_ALL = -(2**63)
 
 
 class Control(NamedTuple):
@@ -69,19 +72,41 @@ class TaskStore:
         rows = tx.rows(self.sql["look"], {"name": executor})
         # One row at least: the outer join gives one also where there is no subject.
         now_ms, is_draining, is_cordoned = rows[0][:3]
+        is_any_aside, last, floor = rows[0][6:9]
         free = {row[3]: row[4] for row in rows if row[3] is not None and row[4] > 0}
         running = {row[3]: row[5] for row in rows if row[3] is not None}
-        return Look(int(now_ms), bool(is_draining), bool(is_cordoned), free, running)
+        last_token = max(last or 0, floor)
+        flags = bool(is_draining), bool(is_cordoned), bool(is_any_aside)
+        return Look(int(now_ms), *flags, last_token, free, running)
 
-    def waiting(
-        self, tx: Tx, subjects: Sequence[str], *, most: int, now_ms: int, lanes: Sequence[str] = ()
-    ) -> dict[str, int]:
-        """Return how many tasks of each subject could be leased now, counted up to ``most``."""
-        row = {"subjects": tx.array(subjects), "most": most, "now_ms": now_ms}
-        query = "waiting_in_lanes" if lanes else "waiting"
+    def line(
+        self, tx: Tx, count: int, *, after: Waiting | None = None, lanes: Sequence[str] = ()
+    ) -> list[Waiting]:
+        """Return the first ``count`` tasks of the line (behind ``after``, only of ``lanes``, where given)."""
+        row: dict[str, Any] = {
+            "after_order": after.order if after else _BEFORE_ALL, "after_row": after.row if after else 0,
+            "count": count,
+        }  # fmt: skip
         if lanes:
             row["lanes"] = tx.array(lanes)
-        return {name: int(number) for name, number in tx.rows(self.sql[query], row)}
+        return [
+            Waiting._make(found) for found in tx.rows(self.sql["line_in_lanes" if lanes else "line"], row)
+        ]
+
+    def aside(
+        self, tx: Tx, subjects: Sequence[str], count: int, *, now_ms: int, lanes: Sequence[str] = ()
+    ) -> list[Waiting]:
+        """Return the first ``count`` tasks of each subject that were set aside and need not wait longer."""
+        row = {"subjects": tx.array(subjects), "count": count, "now_ms": now_ms}
+        if lanes:
+            row["lanes"] = tx.array(lanes)
+        return [
+            Waiting._make(found) for found in tx.rows(self.sql["aside_in_lanes" if lanes else "aside"], row)
+        ]
+
+    def set_aside(self, tx: Tx, passed: Collection[Waiting]) -> None:
+        """Take tasks out of the line, to wait by subject."""
+        tx.rows(self.sql["set_aside"], {"rows": tx.array(sorted(waiting.row for waiting in passed))})
 
     def pending(self, tx: Tx) -> int:
         """Return how many tasks wait; those of a batch that is over never do."""
@@ -106,7 +131,7 @@ class TaskStore:
         """Return the lease clock, and by token the attempt that had it and where its task stands now."""
         rows = tx.rows(self.sql["reported"], {"tokens": tx.array(tokens)})
         known = {
-            row[1]: (Prior._make(row[2:6]), Tracking._make(row[6:])) for row in rows if row[2] is not None
+            row[1]: (Prior._make(row[2:9]), Tracking._make(row[9:])) for row in rows if row[2] is not None
         }
         return int(rows[0][0]), known
 
@@ -178,12 +203,3 @@ def counts_of(rows: Iterable[tuple[Any, Any]]) -> Counts:
         dead=by_state.get(TaskState.DEAD, 0),
         cancelled=by_state.get(TaskState.CANCELLED, 0),
     )
-
-
-_HEX = frozenset("0123456789abcdef")
-
-
-def name_of(task_id: str) -> int | None:
-    """Return the store's key for a task's id; None for anything that cannot be one."""
-    is_id = len(task_id) == 16 and task_id[0] in "01234567" and _HEX.issuperset(task_id)
-    return int(task_id, 16) if is_id else None

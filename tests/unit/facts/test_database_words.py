@@ -64,7 +64,7 @@ def test_parameters_are_translated_and_casts_are_not() -> None:
     statements = load_queries("standfast.tasks", "postgres")
     assert "%(batch)s" in statements["list_tasks"]
     assert "::text" in statements["list_tasks"]
-    assert not re.search(r"(?<!:):[a-z]", statements["take"])
+    assert not re.search(r"(?<!:):[a-z]", statements["grant"])
 
 
 def test_a_migration_is_split_at_its_statements_and_bodies_stay_whole() -> None:

@@ -20,22 +20,24 @@ from standfast.tasks.model import (
     TaskPolicy,
     TaskState,
     Tracking,
+    Waiting,
 )
 
 LEASED = Tracking(7, "s", TaskState.LEASED.value, 40, "e1", 10_000, 1)
-PRIOR = Prior(name=99, state=AttemptState.RUNNING.value, sha256=None, holder="e1")
+PRIOR = Prior(99, AttemptState.RUNNING.value, "e1", None, None, None, None)
 REPORT = Report("0" * 14 + "63", 40, True, True, "won", '{"score":1.0}')
+REPORTED = decide.reported(PRIOR, REPORT)
 
 
 def settle(
     current: Tracking = LEASED,
     prior: Prior = PRIOR,
+    report: Report = REPORT,
     *,
-    sha256: str = "a",
     holder: str = "e1",
     now_ms: int = 0,
 ) -> decide.Settled:
-    return decide.settle(current, prior, REPORT, sha256, holder=holder, now_ms=now_ms)
+    return decide.settle(current, prior, report, holder=holder, now_ms=now_ms)
 
 
 # What refuses a report.
@@ -46,21 +48,41 @@ def test_a_report_of_somebody_else_is_stale_and_not_even_late() -> None:
 
 
 def test_a_report_of_somebody_else_is_stale_also_when_it_repeats_what_was_accepted() -> None:
-    assert settle(prior=PRIOR._replace(sha256="a"), holder="e2").answer is Answer.STALE
+    assert settle(prior=REPORTED, holder="e2").answer is Answer.STALE
 
 
 def test_k3_the_same_content_again_is_a_duplicate_whatever_became_of_the_task() -> None:
-    accepted = PRIOR._replace(sha256="a")
     for state in TaskState:
         for token in (40, 41):
             current = LEASED._replace(state=state.value, token=token)
-            found = settle(current, accepted, now_ms=10**9)
+            found = settle(current, REPORTED, now_ms=10**9)
             assert (found.answer, found.is_late) == (Answer.DUPLICATE, False)
 
 
-def test_other_content_for_a_lease_that_was_reported_is_stale_and_not_late() -> None:
-    found = settle(prior=PRIOR._replace(sha256="b"))
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"outcome": "{}"},
+        {"outcome_class": "lost"},
+        {"error_code": "E"},
+        {"error": "e"},
+        {"is_result": False},
+    ],
+)
+def test_other_content_for_a_lease_that_was_reported_is_stale_and_not_late(other: dict[str, object]) -> None:
+    found = settle(prior=REPORTED, report=REPORT._replace(**other))
     assert (found.answer, found.is_late) == (Answer.STALE, False)
+
+
+def test_k3_a_failure_that_is_reported_again_is_a_duplicate_too() -> None:
+    failure = REPORT._replace(is_result=False, error_code="E")
+    assert settle(prior=decide.reported(PRIOR, failure), report=failure).answer is Answer.DUPLICATE
+
+
+@pytest.mark.parametrize("state", ["EXPIRED", "RELEASED", "CANCELLED"])
+def test_an_attempt_that_ended_without_a_report_has_no_duplicate(state: str) -> None:
+    prior = REPORTED._replace(state=AttemptState[state].value)
+    assert settle(LEASED._replace(state=TaskState.PENDING.value), prior).answer is Answer.EXPIRED
 
 
 def test_i3_a_superseded_token_is_stale_and_late_in_every_state() -> None:
@@ -96,7 +118,8 @@ def test_what_is_accepted_has_no_objection() -> None:
         ({"outcome_class": "\0"}, "outcome_class holds a character"),
         ({"error_code": "\ud800"}, "error_code holds a character"),
         ({"error": "x\udfffy"}, "error holds a character"),
-        ({"outcome": "x" * 100_001}, "longer than 100000"),
+        ({"outcome": "x" * 100_001}, "outcome is longer than 100000"),
+        ({"outcome": "x" * 60_000, "error": "y" * 60_000}, "together are longer than 100000"),
     ],
 )
 def test_k3_what_no_store_could_keep_is_objected_to(spoilt: dict[str, object], words: str) -> None:
@@ -152,11 +175,6 @@ def test_every_state_can_be_reached() -> None:
 )
 def test_k15_the_limit_is_reached_by_counting_at_the_claim(attempts: int, event: Event) -> None:
     assert decide.after_failure(attempts, 3) is event
-    assert decide.after_report(REPORT._replace(is_result=False), attempts, 3) is event
-
-
-def test_a_result_is_a_result_on_the_last_attempt_too() -> None:
-    assert decide.after_report(REPORT, 3, 3) is Event.RESULT
 
 
 @given(attempts=st.integers(1, 10**6), unit=st.floats(0, 1, exclude_max=True))
@@ -211,25 +229,68 @@ def test_a_share_is_within_bounds_and_wastes_nothing(
 
 @given(free=subjects, running=subjects, count=st.integers(0, 60))
 def test_a_share_is_max_min_fair(free: dict[str, int], running: dict[str, int], count: int) -> None:
-    """Whoever got one more than needed stands no higher than anybody who could still have taken one.
-
-    A batch of 50 and more rises by up to four at a time.
-    """
-    step = max(1, min(4, count // 25))
+    """Whoever got one more than needed stands no higher than anybody who could still have taken one."""
     given_out = decide.share(free, running, count)
     level = {name: running.get(name, 0) + given_out.get(name, 0) for name in free}
     for name in given_out:
         for other, slots in free.items():
             if given_out.get(other, 0) < slots:
-                assert level[name] - step <= level[other]
+                assert level[name] - 1 <= level[other]
 
 
-def test_a_large_batch_takes_neighbours_and_passes_on_to_others() -> None:
-    free = {str(number): 10 for number in range(40)}
-    first = decide.share(free, {}, 100)
-    assert sorted(first.values()) == [4] * 25
-    second = decide.share({name: 10 - first.get(name, 0) for name in free}, first, 60)
-    assert set(second) == set(free) - set(first)
+# What a claim takes of the line.
+
+
+def line(subjects: str) -> list[Waiting]:
+    return [Waiting(place, name, 0, 0, place, place, "b", "{}") for place, name in enumerate(subjects)]
+
+
+def taken(chosen: list[Waiting]) -> str:
+    return "".join(one.subject for one in chosen)
+
+
+def test_the_line_is_taken_in_its_order_up_to_each_ceiling() -> None:
+    chosen, passed = decide.choose(line("aaabacb"), {"a": 2, "b": 9}, 4)
+    assert ([one.row for one in chosen], taken(passed)) == ([0, 1, 3, 6], "aac")
+
+
+def test_nothing_is_taken_for_nobody() -> None:
+    assert decide.choose(line("ab"), {}, 5) == ([], line("ab"))
+    assert decide.choose(line("ab"), {"a": 1}, 0) == ([], line("ab"))
+    assert decide.choose([], {"a": 1}, 5) == ([], [])
+
+
+def test_ceilings_have_just_room_for_a_small_claim() -> None:
+    assert decide.ceilings({"a": 6, "b": 6}, {}, 2) == {"a": 1, "b": 1}
+    assert decide.ceilings({"a": 6, "b": 6}, {}, 3) == {"a": 2, "b": 2}
+    assert decide.ceilings({"slow": 2, "quick": 6}, {"slow": 4}, 4) == {"quick": 4}
+    assert decide.ceilings({"slow": 2, "quick": 6}, {"slow": 4}, 6) == {"slow": 1, "quick": 5}
+
+
+def test_ceilings_of_a_large_claim_rise_by_up_to_four() -> None:
+    free = {str(number): 10 for number in range(64)}
+    assert set(decide.ceilings(free, {}, 100).values()) == {4}
+    assert set(decide.ceilings(free, {}, 50).values()) == {2}
+    assert set(decide.ceilings(free, {}, 24).values()) == {1}
+
+
+@given(free=subjects, running=subjects, count=st.integers(0, 120))
+def test_ceilings_have_room_for_the_claim_within_what_is_free(
+    free: dict[str, int], running: dict[str, int], count: int
+) -> None:
+    room = decide.ceilings(free, running, count)
+    assert all(0 <= number <= free[name] for name, number in room.items())
+    assert sum(room.values()) >= min(count, sum(free.values()))
+
+
+@given(text=st.text("abcd", max_size=30), free=subjects, running=subjects, count=st.integers(0, 40))
+def test_an_exact_choice_takes_all_that_may_be_taken(
+    text: str, free: dict[str, int], running: dict[str, int], count: int
+) -> None:
+    chosen = taken(decide.choose_exactly(line(text), free, running, count))
+    possible = sum(min(text.count(name), free.get(name, 0)) for name in "abcd")
+    assert len(chosen) == min(count, possible)
+    assert all(chosen.count(name) <= free.get(name, 0) for name in chosen)
 
 
 # Counts.

@@ -41,8 +41,8 @@ from standfast.evaluation.model import RoundState
 from standfast.facts.database import Tx
 from standfast.tasks import driver as tasks
 from standfast.tasks import operate
+from standfast.tasks.attempts import name_of
 from standfast.tasks.model import Answer, Lease, Report
-from standfast.tasks.store import name_of
 
 router = APIRouter(tags=["tasks"], responses={422: {"model": ErrorReply}, 503: {"model": ErrorReply}})
 _CODES = {

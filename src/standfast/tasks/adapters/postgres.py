@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from standfast.facts.database import Queries, Tx
-from standfast.tasks.model import Ending, Taken, Terms
+from standfast.tasks.attempts import name_of
+from standfast.tasks.model import Ending, Granted, Report
 
 
 class PostgresLeases:
@@ -25,21 +26,32 @@ class PostgresLeases:
         """Note that an executor asks, and wait for the claim lock: what is read after it is current."""
         tx.rows(self._sql["enter"], executor)
 
-    def take(self, tx: Tx, quotas: Mapping[str, int], terms: Terms) -> list[Taken]:
-        """Lease up to its quota of each subject's waiting tasks."""
-        if not quotas:
-            return []
-        row = {
-            "subjects": tx.array(list(quotas)), "counts": tx.array(list(quotas.values())),
-            "now_ms": terms.now_ms,
-            "holder": terms.holder, "expires_at": terms.expires_at_ms, "at": terms.at,
-            "attempt_tails": tx.array(terms.attempt_tails),
-        }  # fmt: skip
-        if terms.lanes:
-            rows = tx.rows(self._sql["take_in_lanes"], {**row, "lanes": tx.array(terms.lanes)})
-        else:
-            rows = tx.rows(self._sql["take"], row)
-        return [Taken._make(row) for row in rows]
+    def grant(self, tx: Tx, granted: Sequence[Granted], holder: str, *, at: str, expires_at_ms: int) -> None:
+        """Lease tasks and start their attempts."""
+        rows, tokens, previous, attempt_ids = zip(*granted, strict=True)
+        tx.rows(
+            self._sql["grant"],
+            {
+                "rows": tx.array(rows), "tokens": tx.array(tokens), "previous": tx.array(previous),
+                "attempt_ids": tx.array(attempt_ids), "holder": holder, "at": at,
+                "expires_at": expires_at_ms,
+            },
+        )  # fmt: skip
+
+    def finish(self, tx: Tx, results: Sequence[Report], holder: str, at: str) -> dict[int, str]:
+        """End the attempts of those ``results`` whose lease ``holder`` has and is not over."""
+        # In the order of their tokens, so that two that meet take the locks in the same order.
+        _, tokens, _, _, classes, outcomes, codes, errors = zip(*sorted(results, key=_token_of), strict=True)
+        names = [name_of(report.task_id) for report in sorted(results, key=_token_of)]
+        written = tx.rows(
+            self._sql["finish"],
+            {
+                "tokens": tx.array(tokens), "names": tx.array(names), "classes": tx.array(classes),
+                "outcomes": tx.array(outcomes), "codes": tx.array(codes), "errors": tx.array(errors),
+                "holder": holder, "at": at,
+            },
+        )  # fmt: skip
+        return dict(written)
 
     def conclude(
         self, tx: Tx, endings: Sequence[Ending], at: str, *, after_ms: int, until_ms: int
@@ -50,7 +62,7 @@ class PostgresLeases:
         # In the order of their rows, so that two that meet take the locks in the same order.
         columns = [tx.array(column) for column in zip(*sorted(endings, key=_row_of), strict=True)]
         names = ("rows", "tokens", "states", "orders", "not_before", "expires_at", "attempts",
-                 "attempt_states", "classes", "outcomes", "hashes", "codes", "errors")  # fmt: skip
+                 "attempt_states", "classes", "outcomes", "codes", "errors")  # fmt: skip
         row = dict(zip(names, columns, strict=True))
         written = tx.rows(
             self._sql["conclude"], {**row, "at": at, "after_ms": after_ms, "until_ms": until_ms}
@@ -76,3 +88,7 @@ class PostgresLeases:
 
 def _row_of(ending: Ending) -> int:
     return ending.row
+
+
+def _token_of(report: Report) -> int:
+    return report.token

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from standfast.facts.database import Queries, Tx
-from standfast.tasks.attempts import attempt_name
-from standfast.tasks.model import Ending, Taken, Terms
+from standfast.tasks.model import Ending, Granted, Report
 
 
 class SqliteLeases:
@@ -19,48 +18,49 @@ class SqliteLeases:
         """Do nothing: whoever writes is alone."""
 
     def enter(self, tx: Tx, executor: Mapping[str, str]) -> None:
-        """Note that an executor asks; whoever writes is alone."""
-        tx.rows(self._sql["see_executor"], executor)
+        """Note that an executor asks, if that is not known already; whoever writes is alone."""
+        # A write for every call of an executor with nothing to do would be an fsync for every call.
+        if not tx.rows(self._sql["is_fresh"], executor):
+            tx.rows(self._sql["see_executor"], executor)
 
-    def take(self, tx: Tx, quotas: Mapping[str, int], terms: Terms) -> list[Taken]:
-        """Lease up to its quota of each subject's waiting tasks."""
-        by_count: dict[int, list[str]] = {}
-        for subject, count in quotas.items():
-            by_count.setdefault(count, []).append(subject)
-        picked = []
-        for count, subjects in by_count.items():
-            row = {"subjects": tx.array(subjects), "count": count, "now_ms": terms.now_ms}
-            if terms.lanes:
-                picked += tx.rows(self._sql["pick_in_lanes"], {**row, "lanes": tx.array(terms.lanes)})
-            else:
-                picked += tx.rows(self._sql["pick"], row)
-        if not picked:
-            return []
-        last = int(tx.rows(self._sql["last_token"])[0][0])
-        grants, started, taken = [], [], []
-        for token, tail, found in zip(
-            range(last + 1, last + len(picked) + 1), terms.attempt_tails, picked, strict=False
-        ):
-            row_id, previous, attempts, name, batch, subject, spec = found
-            attempt_id = attempt_name(token, tail)
-            grants.append((row_id, token, terms.holder, terms.expires_at_ms))
-            started.append((token, row_id, previous, attempt_id, terms.holder, terms.at))
-            taken.append(Taken(name, attempt_id, token, attempts + 1, batch, subject, spec))
-        tx.each(self._sql["grant"], grants)
-        tx.each(self._sql["start_attempt"], started)
-        return taken
+    def grant(self, tx: Tx, granted: Sequence[Granted], holder: str, *, at: str, expires_at_ms: int) -> None:
+        """Lease tasks and start their attempts."""
+        tx.each(self._sql["grant"], [(row, token, holder, expires_at_ms) for row, token, _, _ in granted])
+        tx.each(
+            self._sql["start_attempt"],
+            [(token, row, previous, attempt_id, holder, at) for row, token, previous, attempt_id in granted],
+        )
+
+    def finish(self, tx: Tx, results: Sequence[Report], holder: str, at: str) -> dict[int, str]:
+        """End the attempts of those ``results`` whose lease ``holder`` has and is not over."""
+        row = {"tokens": tx.array([report.token for report in results]), "holder": holder}
+        held = {token: rest for token, *rest in tx.rows(self._sql["held"], row)}
+        rows, attempts, subjects = [], [], {}
+        for task_id, token, _, _, outcome_class, outcome, error_code, error in results:
+            if token in held:
+                name, row_id, subject = held[token]
+                if f"{name:016x}" == task_id:
+                    rows.append((row_id,))
+                    attempts.append((token, at, outcome_class, outcome, error_code, error))
+                    subjects[token] = subject
+        # Whoever writes is alone, so what is held now still is at the write.
+        tx.each(self._sql["finish"], rows)
+        tx.each(self._sql["accept"], attempts)
+        return subjects
 
     def conclude(
         self, tx: Tx, endings: Sequence[Ending], at: str, *, after_ms: int, until_ms: int
     ) -> set[int]:
         """End attempts whose lease runs out after ``after_ms``, at ``until_ms`` at the latest."""
-        moved = tx.each(self._sql["conclude"], [(*e[:7], after_ms, until_ms) for e in endings])
-        tokens = {row[0] for row in moved}
-        tx.each(
-            self._sql["end_attempt"],
-            [(e.token, e.attempt_state, at, *e[8:]) for e in endings if e.token in tokens],
-        )
-        return tokens
+        if not endings:
+            return set()
+        # Whoever writes is alone, so what holds now still holds at the write.
+        row = {"rows": tx.array([e.row for e in endings]), "after_ms": after_ms, "until_ms": until_ms}
+        holding = set(tx.rows(self._sql["holding"], row))
+        ended = [e for e in endings if e[:2] in holding]
+        tx.each(self._sql["move"], [e[:7] for e in ended])
+        tx.each(self._sql["end_attempt"], [(e[1], e[7], at, *e[8:]) for e in ended])
+        return {e.token for e in ended}
 
     def extend(
         self, tx: Tx, held: Sequence[tuple[int, int]], holder: str, *, now_ms: int, expires_at_ms: int

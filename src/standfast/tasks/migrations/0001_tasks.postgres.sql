@@ -11,19 +11,24 @@ CREATE TABLE task (
   created_at TEXT NOT NULL,
   UNIQUE (batch, key)
 );
--- Where each task stands: narrow, because every claim and every report rewrites a row of it.
+-- Where each task stands: narrow, because every claim and every report rewrites a row of it. What waits stands
+-- in one line in its order, so that a claim takes neighbours and touches few pages. What the line has to be
+-- looked past (its subject is busy, or it failed and waits) is set aside by subject, once, so that the front
+-- of the line never clogs.
 CREATE TABLE tracking (
   id BIGINT PRIMARY KEY REFERENCES task (id),
   subject TEXT NOT NULL,
   state SMALLINT NOT NULL,
   ord BIGINT NOT NULL,
+  is_aside SMALLINT NOT NULL DEFAULT 0,
   not_before BIGINT NOT NULL DEFAULT 0,
   attempts BIGINT NOT NULL DEFAULT 0,
   token BIGINT NOT NULL DEFAULT 0,
   holder TEXT,
   expires_at BIGINT NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX tracking_pending ON tracking (subject, ord) WHERE state = 0;
+CREATE INDEX tracking_line ON tracking (ord, id) WHERE state = 0 AND is_aside = 0;
+CREATE INDEX tracking_aside ON tracking (subject, ord) WHERE state = 0 AND is_aside = 1;
 CREATE INDEX tracking_leased ON tracking (subject) WHERE state = 1;
 CREATE INDEX tracking_paused ON tracking (expires_at) WHERE state = 3;
 -- One execution each, appended at the claim. The key is the fencing token: it grows with each grant, and
@@ -41,7 +46,6 @@ CREATE TABLE attempt (
   ended_at TEXT,
   outcome_class TEXT,
   outcome TEXT,
-  sha256 TEXT,
   error_code TEXT,
   error TEXT
 ) WITH (fillfactor = 60);

@@ -11,19 +11,24 @@ CREATE TABLE task (
   created_at TEXT NOT NULL,
   UNIQUE (batch, key)
 ) STRICT;
--- Where each task stands: narrow, because every claim and every report rewrites a row of it.
+-- Where each task stands: narrow, because every claim and every report rewrites a row of it. What waits stands
+-- in one line in its order, so that a claim takes neighbours and touches few pages. What the line has to be
+-- looked past (its subject is busy, or it failed and waits) is set aside by subject, once, so that the front
+-- of the line never clogs.
 CREATE TABLE tracking (
   id INTEGER PRIMARY KEY REFERENCES task (id),
   subject TEXT NOT NULL,
   state INTEGER NOT NULL,
   ord INTEGER NOT NULL,
+  is_aside INTEGER NOT NULL DEFAULT 0,
   not_before INTEGER NOT NULL DEFAULT 0,
   attempts INTEGER NOT NULL DEFAULT 0,
   token INTEGER NOT NULL DEFAULT 0,
   holder TEXT,
   expires_at INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE INDEX tracking_pending ON tracking (subject, ord) WHERE state = 0;
+CREATE INDEX tracking_line ON tracking (ord) WHERE state = 0 AND is_aside = 0;
+CREATE INDEX tracking_aside ON tracking (subject, ord) WHERE state = 0 AND is_aside = 1;
 CREATE INDEX tracking_leased ON tracking (subject) WHERE state = 1;
 CREATE INDEX tracking_paused ON tracking (expires_at) WHERE state = 3;
 -- One execution each, appended at the claim. The key is the fencing token: it grows with each grant, and
@@ -41,7 +46,6 @@ CREATE TABLE attempt (
   ended_at TEXT,
   outcome_class TEXT,
   outcome TEXT,
-  sha256 TEXT,
   error_code TEXT,
   error TEXT
 ) STRICT;

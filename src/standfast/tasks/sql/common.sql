@@ -59,9 +59,6 @@ WITH RECURSIVE chain AS (
 )
 SELECT state, coalesce(error_code, ''), count(*) FROM chain GROUP BY state, coalesce(error_code, '') ORDER BY 1, 2;
 
--- name: pending_count
-SELECT count(*) FROM tracking WHERE state = 0;
-
 -- name: task
 SELECT t.name, t.batch, t.subject, t.lane, t.key, t.spec, t.created_at, g.state, g.token, g.holder, g.attempts
 FROM task t JOIN tracking g ON g.id = t.id WHERE t.name = :name;
@@ -122,12 +119,6 @@ DELETE FROM tracking WHERE id IN (SELECT id FROM task WHERE batch = :batch);
 -- name: forget_tasks
 DELETE FROM task WHERE batch = :batch;
 
--- name: look
-SELECT c.now_ms, c.is_draining, e.is_cordoned, s.name, s.slots - coalesce(r.running, 0), coalesce(r.running, 0)
-FROM control c JOIN executor e ON e.name = :name LEFT JOIN subject s ON s.is_paused = 0
-LEFT JOIN (SELECT subject, count(*) AS running FROM tracking WHERE state = 1 GROUP BY subject) r
-  ON r.subject = s.name;
-
 -- name: last_token
 SELECT CASE WHEN a.token > c.token_floor THEN a.token ELSE c.token_floor END
 FROM control c, (SELECT coalesce(max(token), 0) AS token FROM attempt) a;
@@ -148,3 +139,19 @@ DELETE FROM sample RETURNING body;
 -- name: batch_open
 SELECT g.id, g.state, g.token, g.attempts FROM task t JOIN tracking g ON g.id = t.id
 WHERE t.batch = :batch AND g.state IN (0, 1, 3);
+
+-- name: pending_count
+SELECT (SELECT count(*) FROM tracking WHERE state = 0 AND is_aside = 0)
+  + (SELECT count(*) FROM tracking WHERE state = 0 AND is_aside = 1);
+
+-- name: look
+SELECT c.now_ms, c.is_draining, e.is_cordoned, s.name, s.slots - coalesce(r.running, 0), coalesce(r.running, 0),
+  EXISTS (SELECT 1 FROM tracking WHERE state = 0 AND is_aside = 1), (SELECT max(token) FROM attempt), c.token_floor
+FROM control c JOIN executor e ON e.name = :name LEFT JOIN subject s ON s.is_paused = 0
+LEFT JOIN (SELECT subject, count(*) AS running FROM tracking WHERE state = 1 GROUP BY subject) r
+  ON r.subject = s.name;
+
+-- name: line
+SELECT g.id, g.subject, g.token, g.attempts, g.ord, t.name, t.batch, t.spec FROM tracking g JOIN task t ON t.id = g.id
+WHERE g.state = 0 AND g.is_aside = 0 AND (g.ord, g.id) > (:after_order, :after_row)
+ORDER BY g.ord, g.id LIMIT :count;

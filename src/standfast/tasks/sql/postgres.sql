@@ -8,13 +8,6 @@ ORDER BY t.key LIMIT :limit;
 SELECT g.id, g.subject, g.state, g.token, g.holder, g.expires_at, g.attempts
 FROM task t JOIN tracking g ON g.id = t.id WHERE t.name = :name FOR UPDATE OF g;
 
--- name: move
-UPDATE tracking g SET state = x.state, ord = x.ord, not_before = x.not_before, expires_at = x.expires_at,
-  attempts = x.attempts, holder = NULL
-FROM unnest(%s::bigint[], %s::bigint[], %s::smallint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-  AS x (id, token, state, ord, not_before, expires_at, attempts)
-WHERE g.id = x.id AND g.token = x.token;
-
 -- name: close_attempt
 UPDATE attempt a SET state = x.state, ended_at = x.ended_at, error_code = x.error_code, error = x.error
 FROM unnest(%s::bigint[], %s::smallint[], %s::text[], %s::text[], %s::text[])
@@ -62,98 +55,12 @@ WHERE e.seen_ms + 1000 <= excluded.seen_ms OR e.info <> excluded.info
   OR substr(e.last_seen_at, 1, 19) <> substr(excluded.last_seen_at, 1, 19))
 SELECT pg_advisory_xact_lock(723002);
 
--- name: waiting
-SELECT q.subject, w.number FROM unnest(:subjects::text[]) AS q (subject),
-LATERAL (SELECT count(*) AS number FROM (
-  SELECT 1 FROM tracking g WHERE g.state = 0 AND g.subject = q.subject AND g.not_before <= :now_ms
-  ORDER BY g.ord LIMIT :most) AS x
-) AS w;
-
--- name: waiting_in_lanes
-SELECT q.subject, w.number FROM unnest(:subjects::text[]) AS q (subject),
-LATERAL (SELECT count(*) AS number FROM (
-  SELECT 1 FROM tracking g JOIN task t ON t.id = g.id
-  WHERE g.state = 0 AND g.subject = q.subject AND g.not_before <= :now_ms AND t.lane = ANY(:lanes::text[])
-  LIMIT :most) AS x
-) AS w;
-
--- name: take
-WITH picked AS MATERIALIZED (
-  SELECT (row_number() OVER ())::int AS n, q.subject, p.*
-  FROM unnest(:subjects::text[], :counts::int[]) AS q (subject, count),
-  LATERAL (SELECT g.id, g.token, g.attempts, t.name, t.batch, t.spec FROM tracking g JOIN task t ON t.id = g.id
-    WHERE g.state = 0 AND g.subject = q.subject AND g.not_before <= :now_ms ORDER BY g.ord LIMIT q.count) AS p
-), last AS (
-  SELECT greatest(c.token_floor, (SELECT max(token) FROM attempt)) AS token FROM control c
-), granted AS (
-  UPDATE tracking g SET state = 1, token = l.token + p.n, attempts = g.attempts + 1, holder = :holder,
-    expires_at = :expires_at
-  FROM picked p, last l WHERE g.id = p.id
-), started AS (
-  INSERT INTO attempt (token, task, previous, attempt_id, holder, state, started_at)
-  SELECT l.token + p.n, p.id, p.token,
-    overlay(lpad(to_hex(l.token + p.n), 12, '0') placing '-' from 9 for 0) || (:attempt_tails::text[])[p.n], :holder, 0, :at
-  FROM picked p, last l
-)
-SELECT p.name, overlay(lpad(to_hex(l.token + p.n), 12, '0') placing '-' from 9 for 0) || (:attempt_tails::text[])[p.n],
-  l.token + p.n, p.attempts + 1, p.batch, p.subject, p.spec
-FROM picked p, last l ORDER BY p.n;
-
--- name: take_in_lanes
-WITH picked AS MATERIALIZED (
-  SELECT (row_number() OVER ())::int AS n, q.subject, p.*
-  FROM unnest(:subjects::text[], :counts::int[]) AS q (subject, count),
-  LATERAL (SELECT g.id, g.token, g.attempts, t.name, t.batch, t.spec FROM tracking g JOIN task t ON t.id = g.id
-    WHERE g.state = 0 AND g.subject = q.subject AND g.not_before <= :now_ms
-      AND t.lane = ANY(:lanes::text[]) ORDER BY g.ord LIMIT q.count) AS p
-), last AS (
-  SELECT greatest(c.token_floor, (SELECT max(token) FROM attempt)) AS token FROM control c
-), granted AS (
-  UPDATE tracking g SET state = 1, token = l.token + p.n, attempts = g.attempts + 1, holder = :holder,
-    expires_at = :expires_at
-  FROM picked p, last l WHERE g.id = p.id
-), started AS (
-  INSERT INTO attempt (token, task, previous, attempt_id, holder, state, started_at)
-  SELECT l.token + p.n, p.id, p.token,
-    overlay(lpad(to_hex(l.token + p.n), 12, '0') placing '-' from 9 for 0) || (:attempt_tails::text[])[p.n], :holder, 0, :at
-  FROM picked p, last l
-)
-SELECT p.name, overlay(lpad(to_hex(l.token + p.n), 12, '0') placing '-' from 9 for 0) || (:attempt_tails::text[])[p.n],
-  l.token + p.n, p.attempts + 1, p.batch, p.subject, p.spec
-FROM picked p, last l ORDER BY p.n;
-
--- name: reported
-SELECT c.now_ms, x.token, t.name, a.state, a.sha256, a.holder, g.id, g.subject, g.state, g.token, g.holder,
-  g.expires_at, g.attempts
-FROM control c CROSS JOIN unnest(:tokens::bigint[]) AS x (token)
-LEFT JOIN LATERAL (SELECT * FROM attempt WHERE token = x.token OFFSET 0) a ON true
-LEFT JOIN LATERAL (SELECT name FROM task WHERE id = a.task OFFSET 0) t ON true
-LEFT JOIN LATERAL (SELECT * FROM tracking WHERE id = a.task OFFSET 0) g ON true;
-
 -- name: attempts_of
 SELECT a.token, a.attempt_id, t.name FROM attempt a JOIN task t ON t.id = a.task
 WHERE a.token = ANY(:tokens::bigint[]);
 
 -- name: existing
 SELECT name FROM task WHERE name = ANY(:names::bigint[]);
-
--- name: conclude
-WITH ended AS (
-  SELECT * FROM unnest(:rows::bigint[], :tokens::bigint[], :states::smallint[], :orders::bigint[],
-    :not_before::bigint[], :expires_at::bigint[], :attempts::bigint[], :attempt_states::smallint[],
-    :classes::text[], :outcomes::text[], :hashes::text[], :codes::text[], :errors::text[])
-  AS x (id, token, state, ord, not_before, expires_at, attempts, attempt_state, outcome_class, outcome, sha256,
-    error_code, error)
-), moved AS (
-  UPDATE tracking g SET state = x.state, ord = x.ord, not_before = x.not_before, expires_at = x.expires_at,
-    attempts = x.attempts, holder = NULL
-  FROM ended x WHERE g.id = x.id AND g.token = x.token AND g.state = 1
-    AND g.expires_at > :after_ms AND g.expires_at <= :until_ms
-  RETURNING g.token
-)
-UPDATE attempt a SET state = x.attempt_state, ended_at = :at, outcome_class = x.outcome_class, outcome = x.outcome,
-  sha256 = x.sha256, error_code = x.error_code, error = x.error
-FROM ended x JOIN moved m ON m.token = x.token WHERE a.token = x.token RETURNING a.token;
 
 -- name: extend
 UPDATE tracking g SET expires_at = :expires_at
@@ -177,3 +84,87 @@ WHERE t.batch = :batch AND g.state IN (0, 1, 3) ORDER BY g.id FOR UPDATE OF g;
 SELECT t.subject, t.lane, count(*), avg((a.outcome::json ->> :field::text)::double precision)
 FROM task t JOIN tracking g ON g.id = t.id JOIN attempt a ON a.token = g.token AND a.state = 1
 WHERE t.batch = :batch AND g.state = 2 GROUP BY t.subject, t.lane;
+
+-- name: line_in_lanes
+SELECT g.id, g.subject, g.token, g.attempts, g.ord, t.name, t.batch, t.spec FROM tracking g JOIN task t ON t.id = g.id
+WHERE g.state = 0 AND g.is_aside = 0 AND (g.ord, g.id) > (:after_order, :after_row)
+  AND t.lane = ANY(:lanes::text[]) ORDER BY g.ord, g.id LIMIT :count;
+
+-- name: aside
+SELECT p.* FROM unnest(:subjects::text[]) AS q (subject),
+LATERAL (SELECT g.id, g.subject, g.token, g.attempts, g.ord, t.name, t.batch, t.spec
+  FROM tracking g JOIN task t ON t.id = g.id
+  WHERE g.state = 0 AND g.is_aside = 1 AND g.subject = q.subject AND g.not_before <= :now_ms
+  ORDER BY g.ord LIMIT :count) AS p;
+
+-- name: aside_in_lanes
+SELECT p.* FROM unnest(:subjects::text[]) AS q (subject),
+LATERAL (SELECT g.id, g.subject, g.token, g.attempts, g.ord, t.name, t.batch, t.spec
+  FROM tracking g JOIN task t ON t.id = g.id
+  WHERE g.state = 0 AND g.is_aside = 1 AND g.subject = q.subject AND g.not_before <= :now_ms
+    AND t.lane = ANY(:lanes::text[])
+  ORDER BY g.ord LIMIT :count) AS p;
+
+-- name: set_aside
+UPDATE tracking SET is_aside = 1 WHERE id = ANY(:rows::bigint[]);
+
+-- name: reported
+SELECT c.now_ms, x.token, t.name, a.state, a.holder, a.outcome_class, a.outcome, a.error_code, a.error,
+  g.id, g.subject, g.state, g.token, g.holder, g.expires_at, g.attempts
+FROM control c CROSS JOIN unnest(:tokens::bigint[]) AS x (token)
+LEFT JOIN LATERAL (SELECT * FROM attempt WHERE token = x.token OFFSET 0) a ON true
+LEFT JOIN LATERAL (SELECT name FROM task WHERE id = a.task OFFSET 0) t ON true
+LEFT JOIN LATERAL (SELECT * FROM tracking WHERE id = a.task OFFSET 0) g ON true;
+
+-- name: move
+UPDATE tracking g SET state = x.state, ord = x.ord, not_before = x.not_before, expires_at = x.expires_at,
+  attempts = x.attempts, holder = NULL, is_aside = 1
+FROM unnest(%s::bigint[], %s::bigint[], %s::smallint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+  AS x (id, token, state, ord, not_before, expires_at, attempts)
+WHERE g.id = x.id AND g.token = x.token;
+
+-- name: conclude
+WITH ended AS (
+  SELECT * FROM unnest(:rows::bigint[], :tokens::bigint[], :states::smallint[], :orders::bigint[],
+    :not_before::bigint[], :expires_at::bigint[], :attempts::bigint[], :attempt_states::smallint[],
+    :classes::text[], :outcomes::text[], :codes::text[], :errors::text[])
+  AS x (id, token, state, ord, not_before, expires_at, attempts, attempt_state, outcome_class, outcome,
+    error_code, error)
+), moved AS (
+  UPDATE tracking g SET state = x.state, ord = x.ord, not_before = x.not_before, expires_at = x.expires_at,
+    attempts = x.attempts, holder = NULL, is_aside = 1
+  FROM ended x WHERE g.id = x.id AND g.token = x.token AND g.state = 1
+    AND g.expires_at > :after_ms AND g.expires_at <= :until_ms
+  RETURNING g.token
+)
+UPDATE attempt a SET state = x.attempt_state, ended_at = :at, outcome_class = x.outcome_class, outcome = x.outcome,
+  error_code = x.error_code, error = x.error
+FROM ended x JOIN moved m ON m.token = x.token WHERE a.token = x.token RETURNING a.token;
+
+-- name: grant
+WITH chosen AS (
+  SELECT * FROM unnest(:rows::bigint[], :tokens::bigint[], :previous::bigint[], :attempt_ids::text[])
+  AS x (id, token, previous, attempt_id)
+), granted AS (
+  UPDATE tracking g SET state = 1, token = c.token, attempts = g.attempts + 1, holder = :holder,
+    expires_at = :expires_at
+  FROM chosen c WHERE g.id = c.id
+)
+INSERT INTO attempt (token, task, previous, attempt_id, holder, state, started_at)
+SELECT token, id, previous, attempt_id, :holder, 0, :at FROM chosen;
+
+-- name: finish
+WITH said AS (
+  SELECT * FROM unnest(:tokens::bigint[], :names::bigint[], :classes::text[], :outcomes::text[], :codes::text[],
+    :errors::text[]) AS x (token, name, outcome_class, outcome, error_code, error)
+), moved AS (
+  UPDATE tracking g SET state = 2, holder = NULL, expires_at = 0
+  FROM said x JOIN task t ON t.name = x.name, control c
+  WHERE g.id = t.id AND g.token = x.token AND g.state = 1 AND g.holder = :holder AND g.expires_at > c.now_ms
+  RETURNING g.token, g.subject
+), ended AS (
+  UPDATE attempt a SET state = 1, ended_at = :at, outcome_class = x.outcome_class, outcome = x.outcome,
+    error_code = x.error_code, error = x.error
+  FROM said x JOIN moved m ON m.token = x.token WHERE a.token = x.token
+)
+SELECT token, subject FROM moved;

@@ -183,8 +183,34 @@ class ClaimContract(Worlds):
                 world.add(1, subjects=("s41",))
                 assert [lease.subject for lease in world.claim(1)] == ["s41"]
 
-    def test_equal_subjects_are_not_served_in_the_order_of_their_names_for_ever(self) -> None:
-        """Who is first changes."""
+    def test_the_front_of_the_line_never_clogs(self) -> None:
+        """Work that cannot run now, however much of it, is looked past, and served when it can run."""
+        with self.world() as world:
+            world.add(400, subjects=("busy", "paused"))
+            first = world.claim(12)
+            held = [lease for lease in first if lease.subject == "busy"]
+            world.answers(*(won(lease) for lease in first if lease.subject == "paused"))
+            world.write(lambda tx: operate.pause_subject(tx, world.driver, "paused", is_paused=True))
+            others = world.add(30, subjects=("x", "y"))
+            # Ends: each turn finishes some of thirty.
+            while leases := world.claim(5):
+                assert {lease.subject for lease in leases} <= {"x", "y"}
+                assert world.answers(*map(won, leases)) == ["accepted"] * len(leases)
+            assert world.done() >= set(others)
+            assert world.answers(*map(won, held)) == ["accepted"] * 6
+            again = world.claim()
+            assert [lease.subject for lease in again] == ["busy"] * 6
+            orders = [lease.spec for lease in again]
+            assert orders == sorted(orders, key=lambda spec: int(spec[5:-1]))
+            world.write(lambda tx: operate.pause_subject(tx, world.driver, "paused", is_paused=False))
+            world.answers(*map(won, [*again, *world.claim(2)]))
+            # Ends: each turn finishes some of what is left.
+            while leases := world.claim(7):
+                world.answers(*map(won, leases))
+            assert world.counts().succeeded == 430
+
+    def test_equal_subjects_are_served_in_the_order_of_their_tasks(self) -> None:
+        """Not of their names, for ever."""
         with self.world(replace(POLICY, slots_initial=10)) as world:
             names = [f"s{n}" for n in range(10)]
             world.add(100, subjects=names)
