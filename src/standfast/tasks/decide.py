@@ -79,6 +79,17 @@ def objection(report: Report) -> str:
     return f"its texts together are longer than {MAX_TEXT} characters"
 
 
+def objections(reports: Sequence[Report]) -> dict[int, str]:
+    """Return the objection to each report that has one, by its place."""
+    # One look at all texts together finds out that nothing is wrong with any, as nearly always.
+    everything = "".join([text for report in reports for text in report[4:]])
+    is_token_odd = not all(0 < report.token <= MAX_TOKEN for report in reports)
+    if not is_token_odd and not _flaw(everything):
+        return {}
+    found = {place: objection(report) for place, report in enumerate(reports)}
+    return {place: words for place, words in found.items() if words}
+
+
 def _flaw(text: str) -> str:
     if len(text) > MAX_TEXT:
         return f"is longer than {MAX_TEXT} characters"

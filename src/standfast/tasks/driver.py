@@ -30,7 +30,7 @@ from standfast.tasks.store import Move, TaskStore
 
 _ORDER_BITS = 62
 # How much longer than the claim the first stretch of the line is that it looks at, and the longest one.
-_SPARE, _LONGEST_STRETCH = 32, 10_000
+_SPARE, _LONGEST_STRETCH = 16, 10_000
 
 
 class Claim(NamedTuple):
@@ -85,8 +85,7 @@ class TaskDriver:
 
     def claim(self, tx: Tx, claim: Claim) -> Grant:
         """Lease up to ``claim.limit`` waiting tasks, least served subjects first, within their slots."""
-        self.store.leases.enter(tx, self._card(claim))
-        look = self.store.look(tx, claim.holder)
+        look = self.store.leases.enter(tx, self._card(claim))
         if look.is_draining:
             return Grant([], "draining: an operator stopped new claims (standfast task drain --off)")
         if look.is_cordoned:
@@ -133,12 +132,13 @@ class TaskDriver:
 
     def _grant(self, tx: Tx, holder: str, look: Look, chosen: Sequence[Waiting]) -> list[Lease]:
         ttl_s = self.policy.lease_ttl_s
-        granted, leases = [], []
+        granted: list[Granted] = []
+        leases: list[Lease] = []
         tails = attempt_tails(self._entropy.token_bytes(10 * len(chosen)))
         for token, (tail, one) in enumerate(zip(tails, chosen, strict=True), look.last_token + 1):
             row, subject, previous, attempts, _, name, batch, spec = one
             attempt_id = attempt_name(token, tail)
-            granted.append(Granted(row, token, previous, attempt_id))
+            granted.append((row, token, previous, attempt_id))
             leases.append(Lease(f"{name:016x}", attempt_id, token, attempts + 1, batch, subject, spec, ttl_s))
         expires_at_ms = look.now_ms + int(ttl_s * 1000)
         self.store.leases.grant(tx, granted, holder, at=self.wall_iso(), expires_at_ms=expires_at_ms)

@@ -124,13 +124,8 @@ class Waiting(NamedTuple):
     spec: str
 
 
-class Granted(NamedTuple):
-    """What is written of one new lease; ``previous`` is the token of the task's last attempt."""
-
-    row: int
-    token: int
-    previous: int
-    attempt_id: str
+#: What is written of one new lease: row, token, token of the task's last attempt, name of the attempt.
+Granted = tuple[int, int, int, str]
 
 
 class Ending(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from standfast.facts.database import Tx
-from standfast.tasks.model import Ending, Granted, Report
+from standfast.tasks.model import Ending, Granted, Look, Report
 
 
 class LeaseTable(Protocol):
@@ -22,8 +22,8 @@ class LeaseTable(Protocol):
         """Wait until no other transaction claims, adds or closes; those that come wait for this one."""
         ...
 
-    def enter(self, tx: Tx, executor: Mapping[str, str]) -> None:
-        """Note that an executor asks (name, instance, at, info), and wait for the turn of this claim."""
+    def enter(self, tx: Tx, executor: Mapping[str, str]) -> Look:
+        """Note that an executor asks (name, instance, at, info), wait for this claim's turn, and look."""
         ...
 
     def grant(self, tx: Tx, granted: Sequence[Granted], holder: str, *, at: str, expires_at_ms: int) -> None:

@@ -49,25 +49,6 @@ class Item(NamedTuple):
     report: Report
 
 
-class Samples:
-    """What a batch says about its subjects, for the leader to add up."""
-
-    def __init__(self) -> None:
-        self._by_subject: dict[str, list[int]] = {}
-
-    def add(self, subject: str, report: Report) -> None:
-        """Count a result; a failure of our own says nothing about the subject (I6)."""
-        if report.is_result:
-            sample = self._by_subject.setdefault(subject, [0, 0])
-            sample[0] += 1
-            sample[1] += report.is_clean
-
-    def write(self, tx: Tx, store: TaskStore) -> None:
-        """Write down what was counted, if anything was."""
-        if self._by_subject:
-            tx.rows(store.sql["add_sample"], {"body": json.dumps(self._by_subject)})
-
-
 class Places(Protocol):
     """Says where a task goes."""
 
@@ -94,12 +75,11 @@ class Settlement:
 
     def answer(self, tx: Tx, reports: Sequence[Report]) -> list[ItemAnswer]:
         """Return the answers in the order of the reports."""
-        items = []
-        for place, report in enumerate(reports):
-            if objection := decide.objection(report):
-                self._answers[place] = ItemAnswer(report.task_id, Answer.INVALID, objection)
-            else:
-                items.append(Item(place, report))
+        items = list(map(Item, range(len(reports)), reports))
+        if objections := decide.objections(reports):
+            items = [item for item in items if item.place not in objections]
+            for place, objection in objections.items():
+                self._answers[place] = ItemAnswer(reports[place].task_id, Answer.INVALID, objection)
         self._settle(tx, items)
         return [self._answers[place] for place in range(len(reports))]
 
@@ -122,29 +102,33 @@ class Settlement:
 
     def _finish(self, tx: Tx, items: list[Item]) -> dict[int, ItemAnswer]:
         """Store the results whose lease holds, which is nearly all of them, and judge the others singly."""
-        results: dict[int, Item] = {}
+        first: dict[int, Item] = {}
+        for item in items:
+            first.setdefault(item.report.token, item)
+        results = [item.report for item in first.values() if item.report.is_result]
+        subjects = self._store.leases.finish(tx, results, self._holder, self._at) if results else {}
+        answers: dict[int, ItemAnswer] = {}
+        samples: dict[str, list[int]] = {}
         rest = []
         for item in items:
-            token = item.report.token
-            if item.report.is_result and token not in results and name_of(item.report.task_id) is not None:
-                results[token] = item
+            place, report = item
+            subject = subjects.get(report.token)
+            if subject is not None and first[report.token] is item:
+                answers[place] = ItemAnswer(report.task_id, Answer.ACCEPTED)
+                sample = samples.setdefault(subject, [0, 0])
+                sample[0] += 1
+                sample[1] += report.is_clean
             else:
                 rest.append(item)
-        answers: dict[int, ItemAnswer] = {}
-        samples = Samples()
-        if results:
-            reports = [item.report for item in results.values()]
-            subjects = self._store.leases.finish(tx, reports, self._holder, self._at)
-            for token, (place, report) in results.items():
-                if token in subjects:
-                    answers[place] = ItemAnswer(report.task_id, Answer.ACCEPTED)
-                    samples.add(subjects[token], report)
-                else:
-                    rest.append(Item(place, report))
-        samples.write(tx, self._store)
+        self._sample(tx, samples)
         if rest:
             answers.update(self._judge(tx, rest))
         return answers
+
+    def _sample(self, tx: Tx, samples: Mapping[str, list[int]]) -> None:
+        """Write down (results, clean ones) by subject, for the leader to add up."""
+        if samples:
+            tx.rows(self._store.sql["add_sample"], {"body": json.dumps(samples)})
 
     def _judge(self, tx: Tx, items: list[Item]) -> dict[int, ItemAnswer]:
         now_ms, known = self._store.reported(tx, [item.report.token for item in items])
@@ -194,11 +178,14 @@ class Settlement:
             return set()
         endings = [self._ending(current, report, now_ms) for current, report in counted.values()]
         written = self._store.leases.conclude(tx, endings, self._at, after_ms=now_ms, until_ms=FOREVER_MS)
-        samples = Samples()
+        samples: dict[str, list[int]] = {}
         for token in written:
             current, report = counted[token]
-            samples.add(current.subject, report)
-        samples.write(tx, self._store)
+            if report.is_result:  # A failure of our own says nothing about the subject (I6).
+                sample = samples.setdefault(current.subject, [0, 0])
+                sample[0] += 1
+                sample[1] += report.is_clean
+        self._sample(tx, samples)
         return counted.keys() - written
 
     def _ending(self, current: Tracking, report: Report, now_ms: int) -> Ending:

@@ -11,7 +11,7 @@ from standfast.facts.database.ports import Dialect
 from standfast.tasks.adapters.postgres import PostgresLeases
 from standfast.tasks.adapters.sqlite import SqliteLeases
 from standfast.tasks.attempts import name_of
-from standfast.tasks.model import Counts, ExecutorInfo, Look, Prior, TaskState, Tracking, Waiting
+from standfast.tasks.model import Counts, ExecutorInfo, Prior, TaskState, Tracking, Waiting
 from standfast.tasks.ports import LeaseTable
 
 _BEFORE_ALL = -(2**63)
@@ -66,18 +66,6 @@ class TaskStore:
     def serialise_claims(self, tx: Tx) -> None:
         """Let one claim at a time decide, so that two cannot overshoot a subject's slots."""
         self.leases.serialise(tx)
-
-    def look(self, tx: Tx, executor: str) -> Look:
-        """Return what a claim of an executor that was seen has to know."""
-        rows = tx.rows(self.sql["look"], {"name": executor})
-        # One row at least: the outer join gives one also where there is no subject.
-        now_ms, is_draining, is_cordoned = rows[0][:3]
-        is_any_aside, last, floor = rows[0][6:9]
-        free = {row[3]: row[4] for row in rows if row[3] is not None and row[4] > 0}
-        running = {row[3]: row[5] for row in rows if row[3] is not None}
-        last_token = max(last or 0, floor)
-        flags = bool(is_draining), bool(is_cordoned), bool(is_any_aside)
-        return Look(int(now_ms), *flags, last_token, free, running)
 
     def line(
         self, tx: Tx, count: int, *, after: Waiting | None = None, lanes: Sequence[str] = ()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from standfast.facts.database import Queries, Tx
 from standfast.tasks.attempts import name_of
-from standfast.tasks.model import Ending, Granted, Report
+from standfast.tasks.model import Ending, Granted, Look, Report
 
 
 class PostgresLeases:
@@ -22,9 +22,17 @@ class PostgresLeases:
         """Take the claim lock, which this transaction's end gives back."""
         tx.rows(self._sql["lock_claims"])
 
-    def enter(self, tx: Tx, executor: Mapping[str, str]) -> None:
-        """Note that an executor asks, and wait for the claim lock: what is read after it is current."""
+    def enter(self, tx: Tx, executor: Mapping[str, str]) -> Look:
+        """Note that an executor asks, wait for the claim lock, and look: what is read after it is current."""
         tx.rows(self._sql["enter"], executor)
+        rows = tx.rows(self._sql["look"], {"name": executor["name"]})
+        # One row at least: the outer join gives one also where there is no subject.
+        now_ms, is_draining, is_cordoned = rows[0][:3]
+        is_any_aside, last_token = rows[0][6:8]
+        free = {row[3]: row[4] for row in rows if row[3] is not None and row[4] > 0}
+        running = {row[3]: row[5] for row in rows if row[3] is not None}
+        flags = bool(is_draining), bool(is_cordoned), bool(is_any_aside)
+        return Look(now_ms, *flags, last_token, free, running)
 
     def grant(self, tx: Tx, granted: Sequence[Granted], holder: str, *, at: str, expires_at_ms: int) -> None:
         """Lease tasks and start their attempts."""

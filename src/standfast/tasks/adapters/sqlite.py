@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from standfast.facts.database import Queries, Tx
-from standfast.tasks.model import Ending, Granted, Report
+from standfast.tasks.model import Ending, Granted, Look, Report
 
 
 class SqliteLeases:
@@ -17,11 +17,19 @@ class SqliteLeases:
     def serialise(self, tx: Tx) -> None:
         """Do nothing: whoever writes is alone."""
 
-    def enter(self, tx: Tx, executor: Mapping[str, str]) -> None:
-        """Note that an executor asks, if that is not known already; whoever writes is alone."""
+    def enter(self, tx: Tx, executor: Mapping[str, str]) -> Look:
+        """Note that an executor asks, if that is not known already, and look; whoever writes is alone."""
+        glance = tx.rows(self._sql["glance"], executor)
         # A write for every call of an executor with nothing to do would be an fsync for every call.
-        if not tx.rows(self._sql["is_fresh"], executor):
+        if not glance:
             tx.rows(self._sql["see_executor"], executor)
+            glance = tx.rows(self._sql["glance"], executor)
+        now_ms, *flags, last_token = glance[0]
+        is_draining, is_cordoned, is_any_aside = map(bool, flags)
+        running: dict[str, int] = dict(tx.rows(self._sql["running"]))
+        slots = tx.rows(self._sql["slots"])
+        free = {name: left for name, n in slots if (left := n - running.get(name, 0)) > 0}
+        return Look(now_ms, is_draining, is_cordoned, is_any_aside, last_token, free, running)
 
     def grant(self, tx: Tx, granted: Sequence[Granted], holder: str, *, at: str, expires_at_ms: int) -> None:
         """Lease tasks and start their attempts."""

@@ -144,13 +144,6 @@ WHERE t.batch = :batch AND g.state IN (0, 1, 3);
 SELECT (SELECT count(*) FROM tracking WHERE state = 0 AND is_aside = 0)
   + (SELECT count(*) FROM tracking WHERE state = 0 AND is_aside = 1);
 
--- name: look
-SELECT c.now_ms, c.is_draining, e.is_cordoned, s.name, s.slots - coalesce(r.running, 0), coalesce(r.running, 0),
-  EXISTS (SELECT 1 FROM tracking WHERE state = 0 AND is_aside = 1), (SELECT max(token) FROM attempt), c.token_floor
-FROM control c JOIN executor e ON e.name = :name LEFT JOIN subject s ON s.is_paused = 0
-LEFT JOIN (SELECT subject, count(*) AS running FROM tracking WHERE state = 1 GROUP BY subject) r
-  ON r.subject = s.name;
-
 -- name: line
 SELECT g.id, g.subject, g.token, g.attempts, g.ord, t.name, t.batch, t.spec FROM tracking g JOIN task t ON t.id = g.id
 WHERE g.state = 0 AND g.is_aside = 0 AND (g.ord, g.id) > (:after_order, :after_row)

@@ -168,3 +168,11 @@ WITH said AS (
   FROM said x JOIN moved m ON m.token = x.token WHERE a.token = x.token
 )
 SELECT token, subject FROM moved;
+
+-- name: look
+SELECT c.now_ms, c.is_draining, e.is_cordoned, s.name, s.slots - coalesce(r.running, 0), coalesce(r.running, 0),
+  EXISTS (SELECT 1 FROM tracking WHERE state = 0 AND is_aside = 1),
+  greatest(c.token_floor, (SELECT max(token) FROM attempt))
+FROM control c JOIN executor e ON e.name = :name LEFT JOIN subject s ON s.is_paused = 0
+LEFT JOIN (SELECT subject, count(*) AS running FROM tracking WHERE state = 1 GROUP BY subject) r
+  ON r.subject = s.name;

@@ -89,10 +89,6 @@ WHERE id = ?1 AND token = ?2;
 UPDATE attempt SET state = ?2, ended_at = ?3, outcome_class = ?4, outcome = ?5, error_code = ?6, error = ?7
 WHERE token = ?1;
 
--- name: is_fresh
-SELECT 1 FROM executor e, control c WHERE e.name = :name AND e.info = :info AND e.seen_ms + 1000 > c.now_ms
-  AND substr(e.last_seen_at, 1, 19) = substr(:at, 1, 19);
-
 -- name: see_executor
 INSERT INTO executor (name, instance, last_seen_at, seen_ms, info)
 SELECT :name, :instance, :at, c.now_ms, :info FROM control c WHERE true
@@ -111,3 +107,15 @@ UPDATE tracking SET state = 2, holder = NULL, expires_at = 0 WHERE id = ?1;
 -- name: accept
 UPDATE attempt SET state = 1, ended_at = ?2, outcome_class = ?3, outcome = ?4, error_code = ?5, error = ?6
 WHERE token = ?1;
+
+-- name: running
+SELECT subject, count(*) FROM tracking WHERE state = 1 GROUP BY subject;
+
+-- name: slots
+SELECT name, slots FROM subject WHERE is_paused = 0;
+
+-- name: glance
+SELECT c.now_ms, c.is_draining, e.is_cordoned, EXISTS (SELECT 1 FROM tracking WHERE state = 0 AND is_aside = 1),
+  max(c.token_floor, coalesce((SELECT max(token) FROM attempt), 0))
+FROM control c, executor e WHERE e.name = :name AND e.info = :info AND e.seen_ms + 1000 > c.now_ms
+  AND substr(e.last_seen_at, 1, 19) = substr(:at, 1, 19);

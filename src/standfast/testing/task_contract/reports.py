@@ -148,6 +148,15 @@ class ReportContract(Worlds):
             assert [item.task_id for item in found] == [report.task_id for report in reports]
             assert world.counts() == Counts(succeeded=2)
 
+    def test_a_batch_that_says_two_things_of_a_lease_is_taken_at_its_first_word(self) -> None:
+        """A failure before a result is a failure, a result before a failure is a result."""
+        with self.world() as world:
+            world.add(2)
+            one, two = world.claim()
+            reports = [broke(one), won(one), won(two), broke(two), broke(one)]
+            assert world.answers(*reports) == ["accepted", "stale", "accepted", "stale", "duplicate"]
+            assert world.counts() == Counts(succeeded=1, waiting=1)
+
     def test_i4_the_same_report_from_several_connections_counts_once(self) -> None:
         """A resend that overtakes its original is answered like any other."""
         with self.world() as world:
