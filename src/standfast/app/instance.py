@@ -188,7 +188,9 @@ def find(wanted: Wanted, cwd: Path, environ: Mapping[str, str] | None = None) ->
         found = _in_folder(folder, notes)
         if found is not None:
             return found
-    return _choose(_of_registry(cwd, notes) or _below(cwd), cwd)
+    # Both count: what this user started from here, and what lies below, whoever started it.
+    known = {one.data_dir: one for one in (*_below(cwd), *_of_registry(cwd, notes))}
+    return _choose(list(known.values()), cwd)
 
 
 def token_of(wanted: Wanted, found: Found) -> str:

@@ -233,3 +233,15 @@ def test_a_run_below_this_folder_is_found_though_another_home_registered_it(tmp_
         find(Wanted(), tmp_path / "repo", elsewhere)
     (data / "run.json").write_text("{}")
     assert find(Wanted(), tmp_path / "repo", elsewhere).data_dir == data
+
+
+def test_two_runs_below_are_named_not_guessed_though_only_one_is_registered(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    for name in ("x", "y"):
+        (tmp_path / name / ".standfast").mkdir(parents=True)
+        (tmp_path / name / ".standfast" / "run.json").write_text("{}")
+    register(tmp_path / "y" / ".standfast", run_of(tmp_path / "y", own(), started_from=tmp_path), environ)
+    with pytest.raises(ConflictError) as caught:
+        find(Wanted(), tmp_path, environ)
+    assert caught.value.code == "SeveralInstances"
