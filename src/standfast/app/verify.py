@@ -56,6 +56,8 @@ def _against_publication(
     sha256 = recorded.get("evidence_sha256")
     if expected != actual:
         flaw = f"published are {actual}, the evidence gives {expected}"
+    elif publication.round_id != f"round-{plan.get('number', 0):06}":
+        flaw = f"it claims to be of {publication.round_id}, the evidence is of round {plan.get('number')}"
     elif publication.evidence_sha256 != sha256:
         flaw = f"it names evidence {publication.evidence_sha256}, recorded is {sha256}"
     else:
