@@ -14,6 +14,8 @@ from typing import Any
 import apsw
 import psycopg
 
+from standfast.facts.database.postgres import array_literal
+
 BATCH = 100
 RESULT = '{"success":true,"score":1.0}'
 SPEC = '{"env":"abc","seed":1}'
@@ -77,7 +79,7 @@ class BareSqlite:
 
 
 class BarePostgres:
-    """psycopg 3, one connection, synchronous_commit=on."""
+    """psycopg 3, one connection, synchronous_commit=on; each statement is its own transaction."""
 
     def __init__(self, url: str, jobs: int, subjects: int) -> None:
         self._db = psycopg.connect(url, autocommit=True)
@@ -95,24 +97,23 @@ class BarePostgres:
 
     def claim(self, count: int) -> list[tuple[Any, ...]]:
         """Lease up to ``count`` jobs."""
-        with self._db.transaction():
-            return self._db.execute(
-                "UPDATE job SET state = 1, attempts = attempts + 1, token = gen_random_uuid()::text,"
-                " holder = 'e', expires_at = %s"
-                " WHERE id IN (SELECT id FROM job WHERE state = 0 ORDER BY ord LIMIT %s"
-                " FOR UPDATE SKIP LOCKED) RETURNING id, token, spec",
-                (int(time.time()) + _TTL_S, count),
-            ).fetchall()
+        return self._db.execute(
+            "UPDATE job SET state = 1, attempts = attempts + 1, token = gen_random_uuid()::text,"
+            " holder = 'e', expires_at = %s"
+            " WHERE id IN (SELECT id FROM job WHERE state = 0 ORDER BY ord LIMIT %s"
+            " FOR UPDATE SKIP LOCKED) RETURNING id, token, spec",
+            (int(time.time()) + _TTL_S, count),
+        ).fetchall()
 
     def complete(self, taken: list[tuple[Any, ...]]) -> None:
         """Store results under their tokens."""
-        with self._db.transaction():
-            self._db.execute(
-                "UPDATE job j SET state = 2, result = x.result"
-                " FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS x (id, token, result)"
-                " WHERE j.id = x.id AND j.token = x.token AND j.state = 1",
-                ([row[0] for row in taken], [row[1] for row in taken], [RESULT] * len(taken)),
-            )
+        rows, tokens, _ = zip(*taken, strict=True)
+        self._db.execute(
+            "UPDATE job j SET state = 2, result = x.result"
+            " FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS x (id, token, result)"
+            " WHERE j.id = x.id AND j.token = x.token AND j.state = 1",
+            (array_literal(rows), array_literal(tokens), array_literal([RESULT] * len(taken))),
+        )
 
     def close(self) -> None:
         """Let the connection go."""

@@ -89,7 +89,7 @@ def pgqueuer_postgres(url: str, jobs: int) -> PeerFigure:
     from pgqueuer.queries import Queries
     from pgqueuer.types import QueueExecutionMode
 
-    done = 0
+    done, last = 0, 0.0
 
     async def run() -> float:
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
@@ -101,15 +101,15 @@ def pgqueuer_postgres(url: str, jobs: int) -> PeerFigure:
 
             @manager.entrypoint("noop")
             async def noop(_: object) -> None:
-                nonlocal done
-                done += 1
+                nonlocal done, last
+                done, last = done + 1, time.perf_counter()
 
             await queries.enqueue(["noop"] * jobs, [None] * jobs, [0] * jobs)
             start = time.perf_counter()
             await manager.run(
                 batch_size=100, mode=QueueExecutionMode.drain, dequeue_timeout=timedelta(seconds=1)
             )
-            return time.perf_counter() - start
+            return last - start  # It looks for more for a while before it stops: that is not its speed.
 
     elapsed = _quietly(run)
     assert done == jobs, f"pgqueuer ran {done} of {jobs}"
