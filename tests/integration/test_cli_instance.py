@@ -50,6 +50,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     try:
         up.until_up()
         until_published(up.folder)
+        wait_until(lambda: command(up.folder, "status").returncode == 0, within_s=30, what="all is well")
         yield up
         assert up.stop() == 0
     finally:
