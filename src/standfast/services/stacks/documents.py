@@ -45,6 +45,14 @@ _WORDS: dict[str, Atom] = {
 _LONGEST_NUMBER = 40
 
 
+class DeclarationError(ConfigError):
+    """What stands at ``place`` cannot be used as it is."""
+
+    def __init__(self, place: Place, what: str, *, why: str, fix: str, code: str) -> None:
+        super().__init__(f"{place}: {what}", why=why, fix=fix, code=code)
+        self.place = place
+
+
 def read_yaml(path: Path) -> Document:
     """Return the documents of the file at ``path``.
 
@@ -106,9 +114,9 @@ def read_text(path: Path, *, largest: int = LARGEST_FILE_BYTES) -> str:
     return text
 
 
-def refused(place: Place, what: str, *, why: str = "", fix: str = "", code: str) -> ConfigError:
+def refused(place: Place, what: str, *, why: str = "", fix: str = "", code: str) -> DeclarationError:
     """Return the error that says ``what`` is wrong at ``place``."""
-    return ConfigError(f"{place}: {what}", why=why, fix=fix or f"mend line {place.line}", code=code)
+    return DeclarationError(place, what, why=why, fix=fix or f"mend {place}", code=code)
 
 
 def typed(text: str) -> Atom:
