@@ -1,0 +1,1 @@
+"""A generation stack: model microservice, gen-worker, miner and validator; the programs lie beside it."""
