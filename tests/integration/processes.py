@@ -9,10 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from standfast.kernel.clock import SystemClock
+from standfast.app.supervision import supervise
 from standfast.services.adapters import procfs
-from standfast.services.adapters.local import LocalMachine
-from standfast.services.driver import Supervisor
 from standfast.services.model import ServiceSpec, ServiceView
 
 PYTHON = sys.executable
@@ -76,8 +74,8 @@ class Stand:
     def __init__(self, folder: Path, *specs: ServiceSpec) -> None:
         self.mark = f"test-{os.getpid()}-{time.monotonic_ns()}/"
         self.changes: list[ServiceView] = []
-        machine = LocalMachine(self.mark, folder / "logs", clock=SystemClock())
-        self.supervisor = Supervisor(specs, machine, on_change=self.changes.append)
+        self.supervision = supervise(specs, folder / "data", mark=self.mark, on_change=self.changes.append)
+        self.supervisor = self.supervision.supervisor
         self.stop = asyncio.Event()
 
     def view(self, name: str) -> dict[str, object]:
@@ -113,6 +111,7 @@ class Stand:
             asked = time.monotonic()
             self.stop.set()
             await task
+            self.supervision.close()
         assert self.left() == []
         assert zombies() == []
         return time.monotonic() - asked

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import Field, PrivateAttr, ValidationError
 
 from standfast.app.config_errors import InvalidConfigError, problem_of
-from standfast.app.config_rules import Problem, impossible
+from standfast.app.config_problem import Problem
+from standfast.app.config_rules import impossible
 from standfast.app.config_sections import (
     ApiSettings,
     EvaluationSettings,
@@ -20,11 +21,11 @@ from standfast.app.config_sections import (
     PublicationSettings,
     SchedulerSettings,
     Section,
-    ServiceSettings,
     StoreSettings,
     SubjectSettings,
     TaskSettings,
 )
+from standfast.app.config_services import ServiceSettings, StackSettings
 from standfast.evaluation.environments.catalogue import Catalogue, load_catalogue
 from standfast.kernel.errors import ConfigError
 from standfast.tasks.model import TaskPolicy
@@ -49,7 +50,8 @@ class Config(Section):
     publication: PublicationSettings = Field(
         default_factory=PublicationSettings, description="Where weights go."
     )
-    services: Many[ServiceSettings] = Field((), description="Programs that run beside it.")
+    stack: StackSettings = Field(default_factory=StackSettings, description="Stacks declared elsewhere.")
+    services: Many[ServiceSettings] = Field((), description="Programs that it keeps running.")
 
     _source: Path = PrivateAttr(default_factory=lambda: Path(FILE_NAME).absolute())
     _data_dir: Path | None = PrivateAttr(default=None)
@@ -68,6 +70,12 @@ class Config(Section):
     def data_dir(self) -> Path:
         """Where the instance keeps what it writes; ``.standfast`` beside the file unless told otherwise."""
         return self._data_dir or self.folder / DATA_NAME
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether it declares services and nothing to evaluate: a stack needs no API and no scheduler."""
+        has_network = self.subjects or self.evaluation.environments or "api" in self.model_fields_set
+        return bool(self.services or self.stack.files) and not has_network
 
     def task_policy(self) -> TaskPolicy:
         """Return how leases, retries and slots behave."""

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from standfast.app.config_rules import Problem
+from standfast.app.config_problem import Problem
 from standfast.app.toml_lines import KeyPath, line_of
 from standfast.kernel.errors import ConfigError
 

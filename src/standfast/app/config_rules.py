@@ -5,40 +5,23 @@ Every objection names the settings, their values, and a change that cures it.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import math
-import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from standfast.app.config_sections import EnvironmentSettings, ServiceSettings
+from standfast.app.config_problem import KeyPath, Problem, clash, repeated
+from standfast.app.config_sections import EnvironmentSettings
+from standfast.app.config_service_rules import impossible_services
 
 if TYPE_CHECKING:
     from standfast.app.config import Config
-
-KeyPath = tuple[str | int, ...]
-
-#: What may stand in braces in a service's command.
-PLACEHOLDERS = ("python", "port", "blueprint")
 
 #: An episode is killed within its timeout + 10 % (K4); the rest is for delivering the result.
 _LEASE_PER_TIMEOUT = 1.25
 #: A sampling list that took more of its pool would be foreseeable: such a list is never rotated.
 _LARGEST_SAMPLE = 0.8
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong in a configuration; ``path`` leads to the setting to look at."""
-
-    code: str
-    path: KeyPath
-    what: str
-    fix: str
 
 
 def impossible(config: Config) -> Iterator[Problem]:
@@ -54,9 +37,7 @@ def impossible(config: Config) -> Iterator[Problem]:
     yield from _duplicates(config)
     yield from _endpoints(config)
     yield from _publication(config)
-    for index, service in enumerate(config.services):
-        yield from _service(index, service)
-    yield from _ports(config)
+    yield from impossible_services(config)
 
 
 def is_loopback(host: str) -> bool:
@@ -65,10 +46,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _clash(path: KeyPath, what: str, fix: str) -> Problem:
-    return Problem("ImpossibleCombination", path, what, fix)
 
 
 def _store(config: Config) -> Iterator[Problem]:
@@ -85,7 +62,7 @@ def _store(config: Config) -> Iterator[Problem]:
 
 def _api(config: Config) -> Iterator[Problem]:
     if not config.api.require_tokens and not is_loopback(config.api.host):
-        yield _clash(
+        yield clash(
             ("api", "require_tokens"),
             f"api.require_tokens = false with api.host = {config.api.host!r} would let anybody in",
             "set api.require_tokens = true, or listen on 127.0.0.1",
@@ -95,14 +72,14 @@ def _api(config: Config) -> Iterator[Problem]:
 def _leases(config: Config) -> Iterator[Problem]:
     tasks, timeout_s = config.tasks, config.evaluation.limits.timeout_s
     if tasks.heartbeat_s == 0 and tasks.lease_ttl_s < _LEASE_PER_TIMEOUT * timeout_s:
-        yield _clash(
+        yield clash(
             ("tasks", "lease_ttl_s"),
             f"tasks.lease_ttl_s = {tasks.lease_ttl_s:g} ends before an episode may "
             f"(evaluation.limits.timeout_s = {timeout_s:g}) and tasks.heartbeat_s = 0 never extends it",
             f"set tasks.heartbeat_s, or tasks.lease_ttl_s to at least {_LEASE_PER_TIMEOUT * timeout_s:g}",
         )
     if tasks.lease_ttl_s < 3 * tasks.heartbeat_s:
-        yield _clash(
+        yield clash(
             ("tasks", "lease_ttl_s"),
             f"tasks.lease_ttl_s = {tasks.lease_ttl_s:g} is shorter than three heartbeats "
             f"(tasks.heartbeat_s = {tasks.heartbeat_s:g}), so one lost heartbeat may lose a lease",
@@ -110,14 +87,14 @@ def _leases(config: Config) -> Iterator[Problem]:
             f"{tasks.lease_ttl_s / 3:g}",
         )
     if tasks.heartbeat_s and tasks.executor_silent_s <= tasks.heartbeat_s:
-        yield _clash(
+        yield clash(
             ("tasks", "executor_silent_s"),
             f"tasks.executor_silent_s = {tasks.executor_silent_s:g} would call an executor silent between "
             f"two heartbeats (tasks.heartbeat_s = {tasks.heartbeat_s:g})",
             f"set tasks.executor_silent_s above {tasks.heartbeat_s:g}",
         )
     if tasks.retry_cap_s < tasks.retry_base_s:
-        yield _clash(
+        yield clash(
             ("tasks", "retry_cap_s"),
             f"tasks.retry_cap_s = {tasks.retry_cap_s:g} is below tasks.retry_base_s = {tasks.retry_base_s:g}",
             f"set tasks.retry_cap_s to at least {tasks.retry_base_s:g}",
@@ -127,13 +104,13 @@ def _leases(config: Config) -> Iterator[Problem]:
 def _slots(config: Config) -> Iterator[Problem]:
     tasks = config.tasks
     if tasks.slots_min > tasks.slots_max:
-        yield _clash(
+        yield clash(
             ("tasks", "slots_min"),
             f"tasks.slots_min = {tasks.slots_min} is above tasks.slots_max = {tasks.slots_max}",
             "set tasks.slots_min to at most tasks.slots_max",
         )
     elif not tasks.slots_min <= tasks.slots_initial <= tasks.slots_max:
-        yield _clash(
+        yield clash(
             ("tasks", "slots_initial"),
             f"tasks.slots_initial = {tasks.slots_initial} is outside tasks.slots_min = {tasks.slots_min} "
             f"to tasks.slots_max = {tasks.slots_max}",
@@ -144,21 +121,21 @@ def _slots(config: Config) -> Iterator[Problem]:
 def _rounds(config: Config) -> Iterator[Problem]:
     evaluation, scheduler = config.evaluation, config.scheduler
     if evaluation.deadline_s < evaluation.limits.timeout_s:
-        yield _clash(
+        yield clash(
             ("evaluation", "deadline_s"),
             f"evaluation.deadline_s = {evaluation.deadline_s:g} ends a round before one episode may end "
             f"(evaluation.limits.timeout_s = {evaluation.limits.timeout_s:g})",
             "set evaluation.deadline_s to at least evaluation.limits.timeout_s",
         )
     if config.subjects and evaluation.min_subjects > len(config.subjects):
-        yield _clash(
+        yield clash(
             ("evaluation", "min_subjects"),
             f"evaluation.min_subjects = {evaluation.min_subjects}, but there are only "
             f"{len(config.subjects)} [[subjects]], so no round could ever count",
             f"set evaluation.min_subjects to at most {len(config.subjects)}, or add subjects",
         )
     if scheduler.takeover_s < 4 * scheduler.tick_s:
-        yield _clash(
+        yield clash(
             ("scheduler", "takeover_s"),
             f"scheduler.takeover_s = {scheduler.takeover_s:g} is less than four ticks "
             f"(scheduler.tick_s = {scheduler.tick_s:g}), so a standby would take the lead from a live leader",
@@ -171,7 +148,7 @@ def _limits(config: Config) -> Iterator[Problem]:
     # A default that is never reached is harmless; one that somebody wrote was meant.
     for key in sorted({"reset_s", "act_s", "subject_budget_s"} & limits.model_fields_set):
         if getattr(limits, key) > limits.timeout_s:
-            yield _clash(
+            yield clash(
                 ("evaluation", "limits", key),
                 f"evaluation.limits.{key} = {getattr(limits, key):g} can never be reached: "
                 f"evaluation.limits.timeout_s = {limits.timeout_s:g} ends the episode first",
@@ -183,7 +160,7 @@ def _environment(index: int, environment: EnvironmentSettings) -> Iterator[Probl
     path: KeyPath = ("evaluation", "environments", index)
     label = f"environment {environment.id!r}"
     if environment.rotate > environment.episodes:
-        yield _clash(
+        yield clash(
             (*path, "rotate"),
             f"{label}: rotate = {environment.rotate} replaces more variants than "
             f"episodes = {environment.episodes} has",
@@ -191,7 +168,7 @@ def _environment(index: int, environment: EnvironmentSettings) -> Iterator[Probl
         )
     least = math.ceil((environment.episodes + environment.rotate) / _LARGEST_SAMPLE)
     if environment.pool < least:
-        yield _clash(
+        yield clash(
             (*path, "pool"),
             f"{label}: pool = {environment.pool} is too small a choice for episodes = {environment.episodes} "
             f"and rotate = {environment.rotate} fresh ones (a sample takes at most {_LARGEST_SAMPLE:.0%})",
@@ -200,24 +177,10 @@ def _environment(index: int, environment: EnvironmentSettings) -> Iterator[Probl
 
 
 def _duplicates(config: Config) -> Iterator[Problem]:
-    yield from _repeated(("subjects",), "uid", [s.uid for s in config.subjects])
-    yield from _repeated(("subjects",), "hotkey", [s.hotkey for s in config.subjects])
-    yield from _repeated(("services",), "name", [s.name for s in config.services])
+    yield from repeated(("subjects",), "uid", [s.uid for s in config.subjects])
+    yield from repeated(("subjects",), "hotkey", [s.hotkey for s in config.subjects])
     environments = [e.id for e in config.evaluation.environments]
-    yield from _repeated(("evaluation", "environments"), "id", environments)
-
-
-def _repeated(path: KeyPath, key: str, values: Sequence[object]) -> Iterator[Problem]:
-    for value, count in Counter(values).items():
-        if count > 1:
-            where = [index for index, other in enumerate(values) if other == value]
-            yield Problem(
-                "Duplicate",
-                (*path, where[1], key),
-                f"{'.'.join(map(str, path))}: {key} = {value!r} is used {count} times "
-                f"(entries {', '.join(str(index + 1) for index in where)})",
-                f"give each entry its own {key}",
-            )
+    yield from repeated(("evaluation", "environments"), "id", environments)
 
 
 def _endpoints(config: Config) -> Iterator[Problem]:
@@ -237,7 +200,7 @@ def _publication(config: Config) -> Iterator[Problem]:
         return
     for key in ("url", "key_file"):
         if not getattr(publication, key):
-            yield _clash(
+            yield clash(
                 ("publication", "kind"),
                 f'publication.kind = "http" needs publication.{key}',
                 f'set publication.{key}, or publication.kind = "file"',
@@ -257,49 +220,3 @@ def _is_http(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-
-
-def _service(index: int, service: ServiceSettings) -> Iterator[Problem]:
-    path: KeyPath = ("services", index)
-    label = f"service {service.name!r}"
-    if not service.command:
-        yield Problem("WrongValue", (*path, "command"), f"{label}: command is empty", "name a program")
-    used = set(re.findall(r"\{(\w+)\}", " ".join(service.command)))
-    for unknown in sorted(used - set(PLACEHOLDERS)):
-        near = difflib.get_close_matches(unknown, PLACEHOLDERS, n=1, cutoff=0.0)[0]
-        yield Problem(
-            "UnknownPlaceholder",
-            (*path, "command"),
-            f"{label}: {{{unknown}}} stands for nothing in a command",
-            f"did you mean {{{near}}}? known: {', '.join(f'{{{name}}}' for name in PLACEHOLDERS)}",
-        )
-    if service.ready.http and service.ready.tcp:
-        yield _clash((*path, "ready"), f"{label}: ready names both http and tcp", "keep one of the two")
-    needs_port = "port" in used or service.ready.http.startswith("/")
-    if needs_port and not service.port:
-        yield _clash(
-            (*path, "port"),
-            f"{label}: port is 0, but command or ready.http uses the port",
-            "set port to the one it listens on",
-        )
-    if service.restart.cap_s < service.restart.backoff_s:
-        yield _clash(
-            (*path, "restart"),
-            f"{label}: restart.cap_s = {service.restart.cap_s:g} is below "
-            f"restart.backoff_s = {service.restart.backoff_s:g}",
-            "set restart.cap_s to at least restart.backoff_s",
-        )
-
-
-def _ports(config: Config) -> Iterator[Problem]:
-    taken: dict[int, str] = {config.api.port: "api.port"} if config.api.port else {}
-    for index, service in enumerate(config.services):
-        if service.port in taken:
-            yield Problem(
-                "Duplicate",
-                ("services", index, "port"),
-                f"service {service.name!r}: port = {service.port} is also that of {taken[service.port]}",
-                "give each its own port",
-            )
-        elif service.port:
-            taken[service.port] = f"service {service.name!r}"

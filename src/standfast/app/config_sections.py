@@ -182,39 +182,3 @@ class PublicationSettings(Section):
     min_scored_share: Share = Field(0.5, description="Scored share of every subject that carries weight.")
     max_age_s: Seconds = Field(3_600.0, description="Oldest weights that may be published.")
     timeout_s: Seconds = Field(10.0, description="Longest time one publication may take.")
-
-
-class ReadySettings(Section):
-    """What must answer before a service counts as ready; at most one of the two."""
-
-    http: Text = Field(
-        "", description="URL that must answer 200; a path such as `/health` means this machine and `port`."
-    )
-    tcp: Text = Field("", description="`HOST:PORT` that must accept a connection.")
-    timeout_s: Seconds = Field(2.0, description="Longest wait for one answer.")
-
-
-class RestartSettings(Section):
-    """When a service that ended is started again."""
-
-    backoff_s: Seconds = Field(1.0, description="Longest wait before the first restart; doubles each time.")
-    cap_s: Seconds = Field(30.0, description="Longest wait before any restart.")
-    max_fast_failures: int = Field(
-        3, ge=1, le=1_000, description="Equal ends without ever being ready before it is held."
-    )
-
-
-class ServiceSettings(Section):
-    """One program that `standfast up` runs beside its own processes."""
-
-    name: Name = Field(description="What it is called in status and logs.")
-    command: Many[NonEmpty] = Field(
-        description="Program and arguments; `{python}`, `{port}` and `{blueprint}` are replaced."
-    )
-    cwd: Text = Field("", description="Folder to run in, relative to this file.")
-    env: dict[str, str] = Field(default_factory=dict, description="Added to the environment it runs in.")
-    port: Port = Field(0, description="Port it listens on; 0 = none.")
-    ready: ReadySettings = Field(default_factory=ReadySettings, description="When it counts as ready.")
-    restart: RestartSettings = Field(default_factory=RestartSettings, description="When it is restarted.")
-    stop_timeout_s: Seconds = Field(5.0, description="Wait after SIGTERM before SIGKILL.")
-    required: bool = Field(True, description="Whether status fails while it is not ready.")

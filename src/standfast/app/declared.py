@@ -6,17 +6,16 @@ the subject, and a report that cannot be delivered any more would have to wait f
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from standfast.app.config import Config
-from standfast.app.config_sections import ServiceSettings
-from standfast.app.executor import SUPERVISOR_VARIABLE
-from standfast.services.model import Readiness, RestartPolicy, ServiceSpec
+from standfast.app.service_specs import spec_of
+from standfast.services.model import Dependency, ServiceSpec
 
-_PROGRAMS, _EXECUTORS = 0, 1
+#: How long executors wait for the programs: one that never answers must not keep everything else down.
+_PATIENCE_S = 20.0
 #: An executor lets episodes finish for 5 s and delivers for 3 s twice; then there is something wrong.
 _EXECUTOR_STOP_S = 15.0
 EXECUTORS_NAME = "executors"
@@ -31,39 +30,17 @@ def executor_token_file(config: Config) -> Path:
 
 def services_of(config: Config, *, url: str) -> tuple[ServiceSpec, ...]:
     """Return everything that ``up`` keeps running beside itself; ``url`` is where its API listens."""
-    programs = (_program(config, service) for service in config.services)
-    return (*programs, *_executors(config, url))
+    programs = programs_of(config)
+    return (*programs, *_executors(config, url, programs))
 
 
-def _program(config: Config, service: ServiceSettings) -> ServiceSpec:
-    ready = service.ready
-    http = f"http://127.0.0.1:{service.port}{ready.http}" if ready.http.startswith("/") else ready.http
-    return ServiceSpec(
-        name=service.name,
-        command=tuple(_filled(part, config, service.port) for part in service.command),
-        cwd=config.folder / service.cwd,
-        env=dict(service.env),
-        port=service.port,
-        ready=Readiness(http=http, tcp=ready.tcp, timeout_s=ready.timeout_s),
-        restart=RestartPolicy(
-            backoff_s=service.restart.backoff_s,
-            cap_s=service.restart.cap_s,
-            max_fast_failures=service.restart.max_fast_failures,
-        ),
-        stop_timeout_s=service.stop_timeout_s,
-        is_required=service.required,
-        stage=_PROGRAMS,
-    )
+def programs_of(config: Config) -> tuple[ServiceSpec, ...]:
+    """Return the services that the configuration declares."""
+    return tuple(spec_of(service, config.folder, file=str(config.source)) for service in config.services)
 
 
-def _filled(part: str, config: Config, port: int) -> str:
-    filled = {"{python}": sys.executable, "{blueprint}": str(config.folder), "{port}": str(port)}
-    for placeholder, value in filled.items():
-        part = part.replace(placeholder, value)
-    return part
-
-
-def _executors(config: Config, url: str) -> Iterator[ServiceSpec]:
+def _executors(config: Config, url: str, programs: Sequence[ServiceSpec]) -> Iterator[ServiceSpec]:
+    waits = tuple(Dependency(one.name, patience_s=_PATIENCE_S) for one in programs)
     for number in range(1, config.executor.count + 1):
         name = f"executor-{number}"
         yield ServiceSpec(
@@ -77,7 +54,6 @@ def _executors(config: Config, url: str) -> Iterator[ServiceSpec]:
                 "--data-dir", str(config.data_dir),
             ),
             cwd=config.folder,
-            env={SUPERVISOR_VARIABLE: str(os.getpid())},
+            depends_on=waits,
             stop_timeout_s=_EXECUTOR_STOP_S,
-            stage=_EXECUTORS,
         )  # fmt: skip

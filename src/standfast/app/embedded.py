@@ -23,10 +23,12 @@ from standfast.app.plane import ControlPlane
 from standfast.app.progress import COMMANDS
 from standfast.app.reporters import Reporter
 from standfast.app.scheduler import Scheduler
+from standfast.app.service_control import Control
+from standfast.app.supervision import Supervision, supervise
 from standfast.app.tokens import TokenStore, local_token
 from standfast.facts.database import Tx
 from standfast.kernel.errors import StandfastError
-from standfast.services.adapters.local import LocalMachine
+from standfast.services.adapters.control import Door
 from standfast.services.driver import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -99,7 +101,8 @@ class Embedded:
         url, data_dir = address_of(sock), plane.config.data_dir
         await plane.database.write(lambda tx: _write_tokens(tx, plane))
         scheduler, changed = Scheduler(plane), asyncio.Event()
-        supervisor = _supervisor(plane, url, changed)
+        supervision = _supervision(plane, url, changed)
+        supervisor = supervision.supervisor
         leave, parts = Leave(), Parts(self._note_end)
         serving = self._serve_api(
             plane,
@@ -113,7 +116,7 @@ class Embedded:
         # The socket listens already: whoever comes before the API serves waits a moment.
         parts.start("api", serving)
         parts.start("scheduler", scheduler.run(leave.scheduler))
-        parts.start("services", supervisor.run(leave.services))
+        parts.start("services", self._supervise(supervision, data_dir, leave.services))
         parts.start("told", self._tell(Watched(plane, url, supervisor, scheduler), leave.told))
         parts.start("recorded", _record(data_dir, supervisor, running, changed, leave.told))
         if plane.is_new_store and any((data_dir / plane.config.publication.path).glob("[0-9]*.json")):
@@ -125,6 +128,14 @@ class Embedded:
         await self._wind_up(parts, leave)
         hurrying.cancel()
         return self._verdict(data_dir)
+
+    async def _supervise(self, supervision: Supervision, data_dir: Path, leave: asyncio.Event) -> None:
+        control = Control(supervision, stop=lambda: self._stop.ask("standfast down"))
+        try:
+            async with Door(data_dir, control):
+                await supervision.supervisor.run(leave)
+        finally:
+            await asyncio.to_thread(supervision.close)
 
     async def _wind_up(self, parts: Parts, leave: Leave) -> None:
         """End the parts in order: what needs the API before the API."""
@@ -217,13 +228,15 @@ class Parts:
         await asyncio.wait([self._tasks[name] for name in names])
 
 
-def _supervisor(plane: ControlPlane, url: str, changed: asyncio.Event) -> Supervisor:
+def _supervision(plane: ControlPlane, url: str, changed: asyncio.Event) -> Supervision:
     data_dir = plane.config.data_dir
-    return Supervisor(
+    return supervise(
         services_of(plane.config, url=url),
-        LocalMachine(hold.mark_of_run(data_dir), data_dir / LOGS_NAME, clock=plane.clock),
+        data_dir,
+        mark=hold.mark_of(data_dir),
         clock=plane.clock,
         entropy=plane.entropy,
+        rules=tuple(plane.config.folder / one for one in plane.config.stack.rules),
         on_change=lambda _: changed.set(),
     )
 

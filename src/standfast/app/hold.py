@@ -1,4 +1,4 @@
-"""Makes this process the only instance of a data directory, and ends what a killed one left behind."""
+"""Makes this process the only instance of a data directory, and knows what a killed one left behind."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from standfast.app.instance import Run, need_free, read_run, remove_run
 from standfast.app.stores import make_folder
 from standfast.kernel.errors import ConflictError, StoreError
 from standfast.kernel.ids import stable_id
+from standfast.services.adapters import leftovers
+from standfast.services.adapters.lives import LIVES_NAME
 from standfast.services.adapters.procfs import identify
-from standfast.services.guardian import end_all
 from standfast.services.model import Identity
 
 LOCK_NAME = "up.lock"
-#: What a leftover gets between SIGTERM and SIGKILL: nobody waits for its work any more.
+#: What a leftover without a shim gets between SIGTERM and SIGKILL: nobody waits for its work any more.
 _GRACE_S = 3.0
 
 
@@ -33,10 +34,11 @@ def own_identity() -> Identity:
     return identity
 
 
-def mark_of_run(data_dir: Path) -> str:
-    """Return the mark of everything that this run of the instance starts."""
-    own = own_identity()
-    return f"{instance_id(data_dir)}/{own.pid}-{own.start_ticks}/"
+def mark_of(data_dir: Path) -> str:
+    """Return the mark of everything that the instance starts, in every run of it: what outlives one run is
+    taken back by the next.
+    """
+    return f"{instance_id(data_dir)}/"
 
 
 @contextlib.contextmanager
@@ -71,26 +73,33 @@ def held(data_dir: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def describe_leftovers(data_dir: Path) -> list[str]:
+    """Return in words what an earlier run of this instance left, and forget that run's record."""
+    run = read_run(data_dir)
+    if run is None:
+        return []
+    if isinstance(run, Run):
+        said = [f"the run of {run.started_at} (process {run.process.pid}) was killed"]
+    else:
+        said = [f"{run.path} could not be read: {run.why}"]
+    remove_run(data_dir)
+    return said
+
+
 def end_leftovers(data_dir: Path) -> list[str]:
-    """End what an earlier run of this instance left, and forget that run; return what it was.
+    """End everything that an earlier run of this instance left, in order where its shims live; return what it was.
 
     Raises ConflictError where something of it cannot be ended. Call it while holding the directory.
     """
-    run = read_run(data_dir)
-    if run is None:
-        named, leaders = [], []
-    elif isinstance(run, Run):
-        named = [f"the run of {run.started_at} (process {run.process.pid}) was killed"]
-        leaders = [child.identity for child in run.children]
-    else:
-        named, leaders = [f"{run.path} could not be read: {run.why}"], []
-    left = end_all(f"{instance_id(data_dir)}/", leaders, grace_s=_GRACE_S)
-    if left:
+    named = describe_leftovers(data_dir)
+    left = leftovers.end_all(mark_of(data_dir), data_dir / LIVES_NAME, grace_s=_GRACE_S)
+    if left.remaining:
         raise ConflictError(
-            f"{left} processes of an earlier run cannot be ended",
+            f"{left.remaining} processes of an earlier run cannot be ended",
             why="they do not even end by SIGKILL: stuck in the kernel, or another user's",
             fix="find them (ps axo pid,stat,cmd), end what holds them, or restart the machine",
             code="LeftoversStay",
         )
-    remove_run(data_dir)
+    if left.ended and not named:
+        named = [f"{left.ended} processes of an earlier run were left"]
     return named

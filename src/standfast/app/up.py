@@ -3,8 +3,8 @@
 1. One SIGINT, SIGTERM or SIGHUP stops everything in order: executors drain while the API still takes
    their reports, then the programs end, the scheduler lets the lead go, the API closes, the store closes.
    A second one cuts the waits short; what was acknowledged is durable either way.
-2. A kill -9 leaves run.json, which names what was running, and a mark in every child's environment; the
-   next start ends what is still there before it starts anything.
+2. A kill -9 touches nothing but this process: services and executors go on, and the next start takes them
+   back with what has happened to them since. ``standfast down`` ends them.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ async def run_up(
     """
     stop = Stop.fresh()
     with contextlib.closing(reporter), hold.held(config.data_dir), _signals(stop):
-        for leftover in await asyncio.to_thread(hold.end_leftovers, config.data_dir):
-            reporter.say(f"{leftover}; what it left was ended")
+        for leftover in await asyncio.to_thread(hold.describe_leftovers, config.data_dir):
+            reporter.say(f"{leftover}; what still runs of it is taken back")
         is_open = await _preflight(config, reporter, stop)
         if not is_open or stop.asked.is_set():
             return OK

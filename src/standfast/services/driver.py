@@ -1,121 +1,259 @@
-"""The supervisor: runs the declared services in stages, and ends all of them in the opposite order."""
+"""The supervisor: brings the declared services up in the order of their needs, and ends them in the opposite one.
+
+It makes no process of its own and holds nothing that would be lost with it: killed, its services go on, and
+the next one takes them back with what has happened to them since.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from standfast.kernel.clock import Clock, Entropy, SystemClock, SystemEntropy, iso
+from standfast.kernel.clock import Clock, Entropy, SystemClock, SystemEntropy
+from standfast.services.decide.order import dependants
+from standfast.services.failures.model import Classified, Evidence
 from standfast.services.life import Service, Surroundings
-from standfast.services.model import STOPPED, Identity, ServiceSpec, ServiceState, ServiceView
-from standfast.services.ports import Machine
+from standfast.services.look import view_of
+from standfast.services.model import (
+    Budgets,
+    Condition,
+    Identity,
+    ServiceSpec,
+    ServiceState,
+    ServiceView,
+    Spent,
+)
+from standfast.services.ports import Check, Machine, Memory, Running
 
-#: How long a stage may take to become ready before the next one starts all the same: one program that
-#: never answers must not keep everything else down.
-STAGE_WAIT_S = 20.0
+_S = ServiceState
+#: Between two looks at the kernel's table of sockets, made for all services at once.
+_SWEEP_S = 3.0
+#: Between two looks at the sizes of all logs.
+_BOUND_S = 2.0
 
 
 class Supervisor:
-    """Keeps services running on ``machine``; what it starts does not outlive this process.
+    """Keeps services running on ``machine``; ``on_change`` hears of every change of state.
 
-    ``on_change`` hears of every change of state.
+    ``specs`` must be free of the problems that ``decide.order.problems`` finds. ``recognise`` names failures;
+    ``check`` runs the commands of needs.
     """
 
     def __init__(
         self,
         specs: Iterable[ServiceSpec],
         machine: Machine,
+        memory: Memory,
         *,
+        check: Check,
         clock: Clock | None = None,
         entropy: Entropy | None = None,
+        budgets: Budgets | None = None,
+        recognise: Callable[[Evidence], Classified | None] = lambda _: None,
         on_change: Callable[[ServiceView], None] = lambda _: None,
     ) -> None:
         self._machine = machine
-        self._clock = clock or SystemClock()
+        self._memory = memory
         self._on_change = on_change
-        self._moved = asyncio.Event()
         self._hurry = asyncio.Event()
-        around = Surroundings(
-            self._clock,
-            entropy or SystemEntropy(),
-            machine.processes,
-            machine.prober,
-            self._hurry,
-            self._note_change,
+        self._moved = asyncio.Event()
+        self._left = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._is_ending = False
+        self._around = Surroundings(
+            clock=clock or SystemClock(),
+            entropy=entropy or SystemEntropy(),
+            machine=machine,
+            memory=memory,
+            hurry=self._hurry,
+            budgets=budgets or Budgets(),
+            states=self.states,
+            spent=self._spent,
+            ports_of=self._addresses_of,
+            recognise=recognise,
+            check=check,
+            changed=self._note_change,
         )
-        self._services = tuple(Service(spec, machine.journal(spec.name), around) for spec in specs)
+        self._services = {spec.name: self._make(spec) for spec in specs}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Start everything by stages, keep it running until ``stop`` is set, end it in the opposite order.
+        """Take back what runs, start everything else, and keep it so until ``stop`` is set; then end all of it.
 
-        Returns when nothing of it runs any more. An exception is a bug, and everything is ended by force.
+        Returns when nothing of it runs any more, or at once after ``leave``. An exception is a bug; what runs
+        goes on then, too.
         """
-        tasks: dict[Service, asyncio.Task[None]] = {}
-        async with self._machine.prober, asyncio.TaskGroup() as group:
-            guarding = group.create_task(self._machine.guard.run())
-            starting = group.create_task(self._start_stages(group, tasks))
-            await stop.wait()
-            starting.cancel()
-            for stage in sorted(self._stages(), reverse=True):
-                leaving = {s: task for s, task in tasks.items() if s.spec.stage == stage}
-                for service in leaving:
-                    service.ask_stop()
-                if leaving:
-                    await asyncio.wait(leaving.values())
-            guarding.cancel()
+        async with self._machine, asyncio.TaskGroup() as group:
+            self._group = group
+            found = await self._take_stock(group)
+            for service in self._services.values():
+                self._tasks[service.name] = group.create_task(
+                    service.run(found.get(service.name)), name=f"service {service.name}"
+                )
+            sweeps = [group.create_task(self._sweep()), group.create_task(self._bound_logs())]
+            leaving = asyncio.create_task(self._left.wait())
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait((leaving, stopping), return_when=asyncio.FIRST_COMPLETED)
+            self._is_ending = True
+            if not self._left.is_set():
+                await self._end_all()
+            for task in (*sweeps, leaving, stopping):
+                task.cancel()
+
+    def leave(self) -> None:
+        """Let ``run`` return, and everything go on without a supervisor until the next one comes."""
+        for service in self._services.values():
+            service.leave()
+        self._left.set()
 
     def hurry(self) -> None:
         """Cut every wait for a clean end short, now and later."""
         self._hurry.set()
 
+    def states(self) -> Mapping[str, ServiceState]:
+        """Return where each service stands."""
+        return {name: service.state for name, service in self._services.items()}
+
+    def specs(self) -> Mapping[str, ServiceSpec]:
+        """Return each declaration."""
+        return {name: service.spec for name, service in self._services.items()}
+
     def snapshot(self) -> list[dict[str, Any]]:
         """Return every service as status shows it; may be called from any thread."""
-        views = [service.view().as_dict() for service in self._services]
-        guardian = self._stopped_guardian()
-        return views if guardian is None else [*views, guardian.as_dict()]
+        return [view_of(service, self._around).as_dict() for service in list(self._services.values())]
 
     def children(self) -> list[tuple[str, Identity]]:
         """Return every process that runs now, by the name of its service."""
-        named = [(service.spec.name, service.identity) for service in self._services]
-        named.append(("guardian", self._machine.guard.identity))
+        named = [(service.name, service.identity) for service in self._services.values()]
         return [(name, identity) for name, identity in named if identity is not None]
 
-    def _stages(self) -> set[int]:
-        return {service.spec.stage for service in self._services}
+    def hold(self, names: Iterable[str], who: str, why: str) -> None:
+        """Stop services, and start them no more until they are released."""
+        for name in names:
+            self._memory.hold(name, who, why)
+            self._services[name].hold(who, why)
 
-    async def _start_stages(self, group: asyncio.TaskGroup, tasks: dict[Service, asyncio.Task[None]]) -> None:
-        for stage in sorted(self._stages()):
-            members = [service for service in self._services if service.spec.stage == stage]
-            for service in members:
-                tasks[service] = group.create_task(service.run(), name=f"service {service.spec.name}")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._settled(members), STAGE_WAIT_S)
+    def release(self, names: Iterable[str], who: str) -> None:
+        """Take back every hold of services; what they were held for is tried again at once."""
+        for name in names:
+            self._memory.release(name, who)
+            self._services[name].release()
 
-    async def _settled(self, members: Sequence[Service]) -> None:
-        """Return when each of ``members`` is ready or held; woken by every change of state."""
-        while any(s.state not in (ServiceState.READY, ServiceState.HELD) for s in members):
+    def restart(self, names: Iterable[str], who: str, *, only: bool = False) -> tuple[str, ...]:
+        """Restart services and, unless ``only``, what depends on them; return all that are concerned."""
+        wanted = set(names)
+        if not only:
+            running = {name for name, service in self._services.items() if service.watch is not None}
+            wanted |= dependants(list(self.specs().values()), wanted) & running
+        for name in sorted(wanted):
+            self._memory.note("service.restart_asked", name, {"who": who})
+            self._services[name].restart(who)
+        return tuple(sorted(wanted))
+
+    def declare(self, specs: Sequence[ServiceSpec]) -> None:
+        """Take over another declaration of the whole stack: begin what is new, end what is gone."""
+        wanted = {spec.name: spec for spec in specs}
+        for name in [name for name in self._services if name not in wanted]:
+            self._services.pop(name).ask_stop()
+        for name, spec in wanted.items():
+            if name in self._services:
+                self._services[name].declare(spec)
+                continue
+            assert self._group is not None, "the supervisor runs"
+            self._services[name] = self._make(spec)
+            self._tasks[name] = self._group.create_task(self._services[name].run(), name=f"service {name}")
+
+    def _make(self, spec: ServiceSpec) -> Service:
+        return Service(spec, self._machine.journal(spec.name), self._around)
+
+    async def _take_stock(self, group: asyncio.TaskGroup) -> dict[str, Running]:
+        """Return the lives that are there by name; end those of services that are declared no more."""
+        found: dict[str, Running] = {}
+        for driver in self._machine.drivers():
+            for running in driver.found():
+                declared = self._services.get(running.name)
+                if declared is not None and self._machine.driver(declared.spec.driver) is driver:
+                    found[running.name] = running
+                else:
+                    group.create_task(self._end_stray(running, driver.forget))
+        return found
+
+    async def _end_stray(self, running: Running, forget: Callable[[Running], None]) -> None:
+        self._memory.note("service.undeclared", running.name, {"life": running.life})
+        running.stop()
+        await running.gone()
+        forget(running)
+
+    async def _end_all(self) -> None:
+        """End every service after those that depend on it."""
+        left = dict(self._services)
+        # Each turn waits for one change; each service is asked once what needs it is gone.
+        while left:
             self._moved.clear()
-            await self._moved.wait()
+            left = {name: service for name, service in left.items() if not self._tasks[name].done()}
+            needed = {one.name for service in left.values() for one in service.spec.depends_on}
+            free = [service for name, service in left.items() if name not in needed] or list(left.values())
+            for service in free:
+                service.ask_stop()
+            tasks = [self._tasks[service.name] for service in free]
+            if tasks:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
-    def _note_change(self, view: ServiceView) -> None:
+    async def _sweep(self) -> None:
+        """See by one look which services still listen; a connection each would cost a hundred times as much."""
+        # Ends by cancellation.
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            watches = [
+                s.watch for s in self._services.values() if s.watch is not None and s.watch.swept_target
+            ]
+            if watches:
+                listened = self._machine.prober.listening([watch.swept_target for watch in watches])
+                for watch, is_listening in zip(watches, listened, strict=True):
+                    watch.found_listening(is_listening)
+
+    async def _bound_logs(self) -> None:
+        # Ends by cancellation.
+        while True:
+            await asyncio.sleep(_BOUND_S)
+            for service in self._services.values():
+                service.bound_log()
+
+    def _spent(self, spec: ServiceSpec) -> Spent:
+        """Return the restarts within the budget's window, by the ends that nobody asked for."""
+        since_s = self._around.clock.monotonic() - spec.restart.budget_window_s
+        counts = {"service": 0, "group": 0, "host": 0}
+        for service in self._services.values():
+            count = sum(1 for end in service.history if end.at_s > since_s and not end.down)
+            counts["host"] += count
+            counts["group"] += count if spec.group and service.spec.group == spec.group else 0
+            counts["service"] += count if service.name == spec.name else 0
+        return Spent(**counts)
+
+    def _addresses_of(self, spec: ServiceSpec) -> tuple[str, ...]:
+        """Return how a message may name what ``spec`` depends on: names, and addresses with their ports."""
+        found: list[str] = []
+        for one in spec.depends_on:
+            found.append(one.name)
+            other = self._services.get(one.name)
+            if other is not None and other.spec.port:
+                found += [f"127.0.0.1:{other.spec.port}", f"localhost:{other.spec.port}"]
+        return tuple(found)
+
+    def _note_change(self, service: Service) -> None:
         self._moved.set()
-        self._on_change(view)
+        for other in self._services.values():
+            for one in other.spec.depends_on:
+                if one.name == service.name:
+                    other.nudge()
+                    self._pass_on(
+                        service, other, restarts=one.restart and one.condition is not Condition.COMPLETED
+                    )
+        self._on_change(view_of(service, self._around))
 
-    def _stopped_guardian(self) -> ServiceView | None:
-        """Return the guardian where it cannot do its duty; in good order it is nobody's business."""
-        identity, letter = self._machine.guard.identity, self._machine.guard.letter()
-        if identity is None or letter not in STOPPED:
-            return None
-        return ServiceView(
-            name="guardian",
-            state=ServiceState.NOT_READY,
-            since=iso(self._clock.wall()),
-            pid=identity.pid,
-            process_state=letter,
-            reason="ProcessStopped",
-            message="process is stopped (T); were this instance killed now, its services would stay behind",
-            remedy=f"kill -CONT {identity.pid}",
-            is_required=False,
-        )
+    def _pass_on(self, service: Service, other: Service, *, restarts: bool) -> None:
+        """Restart what asked to be restarted with ``service``, once a new life of that one begins."""
+        is_new = service.state is _S.STARTING and service.starts > 1
+        if restarts and is_new and other.watch is not None and not self._is_ending:
+            other.restart(f"restart of {service.name}")

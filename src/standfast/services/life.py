@@ -1,43 +1,55 @@
-"""Drives one service: start it, watch it, decide after each end; the rules are in ``decide``."""
+"""Drives one service: clear the way, begin a life, watch it, decide after its end; the rules are in ``decide``."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 
 from standfast.kernel.clock import Clock, Entropy, iso
 from standfast.kernel.verdict import Verdict
-from standfast.services.decide import after_exit, is_late, judge, move
+from standfast.services.decide.after import after_exit, fingerprint
+from standfast.services.decide.digest import digest_of
+from standfast.services.decide.moves import move
+from standfast.services.decide.order import unmet
+from standfast.services.decide.readiness import grace_of
+from standfast.services.endings import end_of
+from standfast.services.failures.model import Classified, Evidence
 from standfast.services.model import (
-    STOPPED,
+    Budgets,
+    Done,
     End,
-    ExitStatus,
     Held,
     Identity,
     Judgement,
     Obstacle,
-    ProbeSample,
+    Outcome,
+    Parked,
     Restart,
-    Seen,
     ServiceEvent,
     ServiceSpec,
     ServiceState,
-    ServiceView,
+    Spent,
 )
-from standfast.services.ports import Journal, Prober, Processes, Running
+from standfast.services.ports import Check, Journal, Machine, Memory, Running
+from standfast.services.watch import Watch
 
-#: Between two probes: while a service starts, so that it is used as soon as it answers; and afterwards.
-_YOUNG_PROBE_S = 0.1
-_PROBE_S = 2.0
 #: How often a held service's inputs are looked at.
 _INPUTS_S = 2.0
-_LOOK_S = 0.05
 #: Ends that are remembered; the rules look at the trailing ones only.
 _HISTORY = 64
+_S, _E = ServiceState, ServiceEvent
+
+
+class Wish(enum.Enum):
+    """What is wanted of a service."""
+
+    RUN = enum.auto()
+    HOLD = enum.auto()
+    END = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +58,16 @@ class Surroundings:
 
     clock: Clock
     entropy: Entropy
-    processes: Processes
-    prober: Prober
+    machine: Machine
+    memory: Memory
     hurry: asyncio.Event
-    changed: Callable[[ServiceView], None]
+    budgets: Budgets
+    states: Callable[[], Mapping[str, ServiceState]]
+    spent: Callable[[ServiceSpec], Spent]
+    ports_of: Callable[[ServiceSpec], tuple[str, ...]]
+    recognise: Callable[[Evidence], Classified | None]
+    check: Check
+    changed: Callable[[Service], None]
 
 
 class Service:
@@ -57,20 +75,34 @@ class Service:
 
     def __init__(self, spec: ServiceSpec, journal: Journal, around: Surroundings) -> None:
         self.spec = spec
-        self._journal = journal
+        self.journal = journal
+        self.dropped_bytes = 0
         self._around = around
-        self._asked = asyncio.Event()
-        self._history: deque[End] = deque(maxlen=_HISTORY)
-        self._state = ServiceState.STOPPED
+        self._kick = asyncio.Event()
+        self._wish, self._asked_by, self._why_held = Wish.RUN, "", ""
+        self._history: deque[End] = deque(around.memory.ends(spec.name), maxlen=_HISTORY)
+        self._waits: deque[float] = deque(around.memory.waits(spec.name), maxlen=_HISTORY)
+        held = around.memory.held_by(spec.name)
+        if held is not None:
+            self._wish, self._asked_by, self._why_held = Wish.HOLD, held[0], held[1]
+        self._state = _S.STOPPED
         self._since = iso(around.clock.wall())
+        self._since_s = around.clock.monotonic()
         self._starts = 0
-        self._running: Running | None = None
-        self._started_s = 0.0
-        self._ready_at_s: float | None = None
-        self._latest: ProbeSample | None = None
-        self._last_good_s: float | None = None
+        self._watch: Watch | None = None
+        self._is_adopted = self._is_ready_noted = False
         self._waiting_for: Held | Obstacle | None = None
-        self._dropped_bytes = 0
+        self._waiting_until_s: float | None = None
+        self._not_before_s = 0.0
+        self._parked_s: float | None = None
+        self._is_done = False
+        self._is_restarting = False
+        self._is_left = False
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.spec.name
 
     @property
     def state(self) -> ServiceState:
@@ -80,218 +112,439 @@ class Service:
     @property
     def identity(self) -> Identity | None:
         """Which process it is now, or None."""
-        return None if self._running is None else self._running.identity
+        return None if self._watch is None else self._watch.running.identity
+
+    @property
+    def watch(self) -> Watch | None:
+        """What is seen of its present life, or None."""
+        return self._watch
+
+    @property
+    def history(self) -> tuple[End, ...]:
+        """Its latest ends, oldest first."""
+        return tuple(self._history)
+
+    @property
+    def starts(self) -> int:
+        """Lives that were begun or taken back by this supervisor."""
+        return self._starts
+
+    @property
+    def since(self) -> str:
+        """Since when it stands so (ISO 8601)."""
+        return self._since
+
+    @property
+    def waits(self) -> tuple[float, ...]:
+        """How long its latest lives took to become ready, in seconds, oldest first."""
+        return tuple(self._waits)
+
+    @property
+    def waiting_for(self) -> Held | Obstacle | None:
+        """Why it is held, where it is."""
+        return self._waiting_for
+
+    @property
+    def retry_in_s(self) -> float | None:
+        """When a held service is tried again by itself; None = never, or it is not held."""
+        if self._waiting_until_s in (None, float("inf")):
+            return None
+        return max(0.0, self._waiting_until_s - self._now())
+
+    @property
+    def held_by(self) -> str:
+        """Which person holds it; empty where nobody does."""
+        return self._asked_by if self._wish is Wish.HOLD else ""
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether its present life was begun by an earlier supervisor."""
+        return self._is_adopted and self._starts == 1
+
+    def nudge(self) -> None:
+        """Look again: something that it may wait for has changed."""
+        self._kick.set()
 
     def ask_stop(self) -> None:
         """Ask for its end; ``run`` returns when nothing of it runs any more."""
-        self._asked.set()
+        self._wish = Wish.END
+        self._kick.set()
 
-    async def run(self) -> None:
-        """Keep the service running until its end is asked for."""
-        # Each turn is one life or one obstacle, followed by the wait that the rules give.
-        while not self._asked.is_set():
-            obstacle = self._around.processes.obstacle(self.spec)
-            if obstacle is None:
-                await self._live()
-            else:
-                await self._wait_out(obstacle)
-        if self._state is not ServiceState.STOPPED:
-            self._become(ServiceEvent.STOP)
+    def leave(self) -> None:
+        """Let ``run`` return at once, and whatever runs go on."""
+        self._is_left = True
+        self._kick.set()
 
-    async def _live(self) -> None:
-        """Run one life, and wait after it as long as the rules say."""
+    def hold(self, who: str, why: str) -> None:
+        """Stop it, and start it no more until it is released."""
+        self._wish, self._asked_by, self._why_held = Wish.HOLD, who, why
+        self._kick.set()
+
+    def release(self) -> None:
+        """Take back every hold, a person's and its own; what was learnt from its ends is void."""
+        if self._wish is Wish.HOLD:
+            self._wish, self._asked_by, self._why_held = Wish.RUN, "", ""
+        self._forgive()
+        self._kick.set()
+
+    def restart(self, who: str) -> None:
+        """End the present life in order and begin another; one that does not run is started."""
+        self._asked_by = who
+        if self._watch is not None:
+            self._is_restarting = True
+        self._forgive()
+        self._kick.set()
+
+    def declare(self, spec: ServiceSpec) -> None:
+        """Take over a changed declaration; a life that was started with another one is ended in order."""
+        if spec == self.spec:
+            return
+        is_other = digest_of(spec) != digest_of(self.spec)
+        self.spec = spec
+        if is_other:
+            self.restart("a changed declaration")
+
+    def bound_log(self) -> None:
+        """Keep its log within its limit."""
+        self.dropped_bytes = self.journal.bound()
+
+    async def run(self, found: Running | None = None) -> None:
+        """Keep the service running until its end is asked for; ``found`` is a life to take back."""
+        if found is not None:
+            await self._take_back(found)
+        else:
+            self._recall()
+        # Each turn is one life or one wait.
+        while self._wish is not Wish.END and not self._is_left:
+            self._kick.clear()
+            await self._turn()
+        if self._is_left:
+            return
+        self._forgive()
+        if self._state is not _S.STOPPED:
+            self._become(_E.STOP)
+
+    def _recall(self) -> None:
+        """Go on with a hold that an earlier supervisor of this boot had come to, if nothing has changed since."""
+        last = self._history[-1] if self._history else None
+        inputs = self._around.machine.driver(self.spec.driver).inputs(self.spec)
+        if last is not None and last.at_s > float("-inf") and last.inputs == inputs:
+            decision = self._decide()
+            if isinstance(decision, Held):
+                self._waiting_for = decision
+                self._become(_E.END_HOLD)
+
+    def _decide(self) -> Restart | Held | Parked | Done:
+        unit = int.from_bytes(self._around.entropy.token_bytes(4), "big") / 2**32
+        spent = self._around.spent(self.spec)
+        return after_exit(self.spec, tuple(self._history), unit=unit, spent=spent, budgets=self._around.budgets)
+
+    async def _turn(self) -> None:
+        """Do the next thing: wait for what is in the way, or live."""
+        if self._is_done:
+            await self._pause(None)
+        elif self._wish is Wish.HOLD:
+            await self._wait_for_person()
+        elif isinstance(self._waiting_for, Held):
+            await self._wait_out(self._waiting_for)
+        elif self._not_before_s > self._now():
+            await self._pause(self._not_before_s - self._now())
+        elif waited := unmet(self.spec, self._around.states(), waited_s=self._parked_for_s()):
+            await self._park(min(one.patience_s for one in waited))
+        else:
+            self._parked_s = None
+            await self._start()
+
+    async def _start(self) -> None:
+        obstacle = await self._unmet_need() or self._around.machine.driver(self.spec.driver).obstacle(
+            self.spec
+        )
+        if self._kick.is_set():
+            return
+        if obstacle is not None:
+            await self._wait_at(obstacle)
+            return
         try:
-            running = self._around.processes.start(self.spec)
+            running = await self._around.machine.driver(self.spec.driver).start(self.spec)
         except OSError as error:
-            await self._wait_out(
+            await self._wait_at(
                 Obstacle("StartFailed", f"no process could be made: {error}", "free resources", _INPUTS_S)
             )
             return
-        self._begin(running)
-        end = await self._see_to_its_end(running)
-        self._running = None
-        if end is None:
-            self._become(ServiceEvent.GONE)
-            return
-        self._history.append(end)
-        unit = int.from_bytes(self._around.entropy.token_bytes(4), "big") / 2**32
-        decision = after_exit(self.spec.restart, tuple(self._history), unit=unit)
-        if isinstance(decision, Restart):
-            self._become(ServiceEvent.END_RETRY)
-            await self._sleep(decision.delay_s)
-        else:
-            await self._wait_out(decision)
+        self._around.memory.began(self.name, running.life, at=iso(self._around.clock.wall()))
+        await self._live(running)
 
-    def _begin(self, running: Running) -> None:
-        self._running = running
-        self._starts += 1
-        self._started_s = self._around.clock.monotonic()
-        self._ready_at_s = self._latest = self._last_good_s = self._waiting_for = None
-        self._become(ServiceEvent.START)
+    async def _unmet_need(self) -> Obstacle | None:
+        """Return the first need that is not true, or that nobody can tell; each is looked at before each start."""
+        for need in self.spec.needs:
+            try:
+                async with asyncio.timeout(need.timeout_s):
+                    code, said = await self._around.check(need.command, self.spec)
+            except TimeoutError:
+                code, said = -1, f"its check gave no answer within {need.timeout_s:g} s"
+            except OSError as error:
+                code, said = -1, f"its check cannot run: {error}"
+            if code:
+                what = f"it needs {need.name}, which is not so{f': {said}' if said else ''}"
+                return Obstacle("NeedUnmet", what, need.fix or f"make true: {need.name}", need.interval_s)
+        return None
 
-    async def _see_to_its_end(self, running: Running) -> End | None:
-        """Return how this life ended, or None where that was asked for.
+    async def _take_back(self, running: Running) -> None:
+        """Go on with a life that an earlier supervisor began, and with its end if it has ended since."""
+        self._is_adopted = True
+        if running.spec != digest_of(self.spec):
+            self._is_restarting, self._asked_by = True, "a changed declaration"
+        self._around.memory.note("service.taken_back", self.name, {"life": running.life})
+        await self._live(running)
 
-        Nothing of it runs any more then, also when this is cancelled.
-        """
-        watch = asyncio.create_task(self._watch(running))
+    async def _live(self, running: Running) -> None:
+        """Watch one life to its end, and decide what follows."""
+        watch = self._begin(running)
+        tasks = [asyncio.create_task(watch.run()), asyncio.create_task(watch.mind())]
         try:
-            await _first(running.ended(), self._asked.wait(), watch)
-            if watch.done():
-                watch.result()
-            if self._asked.is_set():
-                self._become(ServiceEvent.STOP)
-                await self._stop(running)
-                return None
-            return self._end(await running.ended(), len(running.members()))
+            outcome = await self._until_ended(running, tasks)
         finally:
-            watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
-            await running.kill_all()
-
-    def _end(self, status: ExitStatus, left_behind: int) -> End:
-        now_s = self._around.clock.monotonic()
-        return End(
-            status,
-            lived_s=now_s - self._started_s,
-            ready_s=0.0 if self._ready_at_s is None else max(now_s - self._ready_at_s, 1e-3),
-            last_line=self._journal.last_line(),
-            left_behind=left_behind,
-            at=iso(self._around.clock.wall()),
-        )
-
-    async def _stop(self, running: Running) -> None:
-        """Ask it to end, and end it by force when its time is over or somebody is in a hurry."""
-        deadline_s = self._around.clock.monotonic() + self.spec.stop_timeout_s
-        running.terminate()
-        await self._unless_hurried(running.ended(), self.spec.stop_timeout_s)
-        # What is left now are processes that it started, and that may not have been asked yet.
-        running.terminate()
-        # Each turn waits a little for the last of them to leave; bounded by the deadline.
-        while running.members() and not self._around.hurry.is_set():
-            left_s = deadline_s - self._around.clock.monotonic()
-            if left_s <= 0:
-                break
-            await self._unless_hurried(asyncio.sleep(_LOOK_S), left_s)
-        await running.kill_all()
-
-    async def _unless_hurried(self, what: Coroutine[Any, Any, object], limit_s: float) -> None:
-        """Wait for ``what``, at most ``limit_s``, and only while nobody is in a hurry."""
-        await _first(what, self._around.hurry.wait(), asyncio.sleep(limit_s))
-
-    async def _watch(self, running: Running) -> None:
-        """Probe, judge, and bound the log until cancelled."""
-        while True:
-            if running.letter() not in STOPPED:
-                await self._probe()
-            self._judge_and_move(running)
-            self._dropped_bytes = self._journal.bound()
-            is_young = self._state is ServiceState.STARTING
-            await asyncio.sleep(_YOUNG_PROBE_S if is_young else _PROBE_S)
-
-    async def _probe(self) -> None:
-        if self.spec.ready.is_probed:
-            self._latest = await self._around.prober.ask(self.spec.ready)
-            if self._latest.is_good:
-                self._last_good_s = self._latest.at_s
-
-    def _judge_and_move(self, running: Running) -> None:
-        judgement = self._judge(running)
-        if judgement.verdict is Verdict.PASS:
-            if self._ready_at_s is None:
-                self._ready_at_s = self._around.clock.monotonic()
-            self._become(ServiceEvent.ANSWERED)
-        elif self._is_late(running, judgement):
-            self._become(ServiceEvent.LATE)
-
-    def _judge(self, running: Running) -> Judgement:
-        return judge(self.spec.ready, self._seen(running))
-
-    def _is_late(self, running: Running, judgement: Judgement) -> bool:
-        was_ready = self._ready_at_s is not None
-        return is_late(self.spec.ready, self._seen(running), judgement, was_ready=was_ready)
-
-    def _seen(self, running: Running) -> Seen:
-        return Seen(
-            now_s=self._around.clock.monotonic(),
-            started_s=self._started_s,
-            pid=running.identity.pid,
-            letter=running.letter(),
-            latest=self._latest,
-            last_good_s=self._last_good_s,
-            stopped_below=running.stopped_below(),
-        )
-
-    async def _wait_out(self, why: Held | Obstacle) -> None:
-        """Be held until the slow schedule is up, an input changes, or the obstacle may be gone."""
-        is_news = self._state is not ServiceState.HELD or self._waiting_for != why
-        self._waiting_for = why
-        if is_news:
-            self._become(ServiceEvent.END_HOLD)
-        if isinstance(why, Obstacle):
-            await self._sleep(why.recheck_s)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if outcome is None:
             return
-        before = self._around.processes.inputs(self.spec)
-        until_s = self._around.clock.monotonic() + why.retry_s
-        # Each turn looks once at the inputs; bounded by the slow schedule.
-        while self._around.clock.monotonic() < until_s and not self._asked.is_set():
-            await self._sleep(_INPUTS_S)
-            if self._around.processes.inputs(self.spec) != before:
-                # Another input makes another experiment: what was learnt from the old one is void.
-                self._history.clear()
-                return
+        end = self._note_end(watch, outcome)
+        await running.gone()
+        self._watch = None
+        self._around.machine.driver(self.spec.driver).forget(running)
+        self._follow(end)
 
-    async def _sleep(self, wait_s: float) -> None:
+    async def _until_ended(self, running: Running, tasks: list[asyncio.Task[None]]) -> Outcome | None:
+        """Return how it ended, or None where it is left running; ends it when that is wanted."""
+        ending = asyncio.create_task(running.ended())
+        try:
+            # Each turn hears one wish; ends with the life.
+            while not ending.done():
+                if self._is_left:
+                    return None
+                if self._wish is not Wish.RUN or self._is_restarting:
+                    await self._stop(running, ending)
+                    break
+                self._kick.clear()
+                await _first(ending, self._kick.wait(), tasks[0])
+                if tasks[0].done():
+                    tasks[0].result()
+            return await ending
+        finally:
+            ending.cancel()
+
+    async def _stop(self, running: Running, ending: asyncio.Task[Outcome]) -> None:
+        """Ask for an orderly end; at once where somebody is in a hurry."""
+        self._become(_E.STOP)
+        running.stop()
+        await _first(ending, self._around.hurry.wait())
+        if not ending.done():
+            running.kill()
+            await _first(ending)
+        if self._around.hurry.is_set():
+            running.kill()
+        elif self._wish is Wish.END:
+            hurrying = asyncio.create_task(self._hurry(running))
+            await _first(running.gone(), hurrying)
+            hurrying.cancel()
+
+    async def _hurry(self, running: Running) -> None:
+        await self._around.hurry.wait()
+        running.kill()
+        await running.gone()
+
+    def _begin(self, running: Running) -> Watch:
+        around = self._around
+        self._watch = Watch(
+            self.spec,
+            running,
+            around.machine.prober,
+            around.clock,
+            grace_s=grace_of(self.spec.ready, tuple(self._waits)),
+            judged=self._judged,
+        )
+        after_s = around.memory.ready_after(running.life)
+        if after_s is not None:
+            self._watch.ready_at_s = running.started_s + after_s
+        self._starts += 1
+        self._waiting_for, self._is_ready_noted = None, False
+        self._become(_E.START)
+        return self._watch
+
+    def _note_end(self, watch: Watch, outcome: Outcome) -> End:
+        """Gather the evidence of an end and put it on record, before anything follows (I9)."""
+        running, ready_at_s = watch.running, watch.ready_at_s
+        now_s = outcome.ended_s or self._now()
+        was_asked = self._state is _S.STOPPING
+        asked_by = self._asked_by or "standfast" if was_asked else watch.ended_by_us or outcome.asked_by
+        states = self._around.states()
+        waited = tuple(one.name for one in unmet(self.spec, states))
+        end, evidence = end_of(
+            outcome,
+            lines=self.journal.lines(),
+            lived_s=max(now_s - running.started_s, 0.0),
+            ready_s=0.0 if ready_at_s is None else max(now_s - ready_at_s, 1e-3),
+            at=self._around.clock.wall(),
+            at_s=self._now(),
+            asked_by=asked_by,
+            down=waited,
+            addresses=self._around.ports_of(self.spec),
+            command=self.spec.command,
+        )
+        if not was_asked and not outcome.lost:
+            evidence = self._around.machine.witness.at_death(evidence, started_s=running.started_s)
+            evidence = replace(evidence, repeats=self._repeats(end))
+            end = _named(end, self._around.recognise(evidence))
+        elif was_asked:
+            end = replace(end, cls="requested_stop", action="no_restart")
+        end = replace(end, inputs=self._around.machine.driver(self.spec.driver).inputs(self.spec))
+        self._history.append(end)
+        self._around.memory.ended(self.name, running.life, end)
+        return end
+
+    def _repeats(self, end: End) -> int:
+        count = 1
+        for earlier in reversed(self._history):
+            if fingerprint(earlier) != fingerprint(end) or earlier.was_ready:
+                break
+            count += 1
+        return 0 if end.was_ready else count
+
+    def _follow(self, end: End) -> None:
+        """Do what the rules say after an end."""
+        if self._state is _S.STOPPING:
+            self._become(_E.GONE)
+            self._is_restarting, self._asked_by = False, self._asked_by if self._wish is Wish.HOLD else ""
+            # What was asked for is nobody's failure, and no reason to wait.
+            self._history.pop()
+            return
+        decision = self._decide()
+        if isinstance(decision, Restart):
+            self._not_before_s = self._now() + decision.delay_s
+            self._become(_E.END_RETRY)
+        elif isinstance(decision, Parked):
+            self._parked_s = self._now()
+            self._become(_E.END_RETRY)
+        elif isinstance(decision, Done):
+            self._is_done = True
+            self._become(_E.END_DONE)
+        else:
+            self._waiting_for = decision
+            self._become(_E.END_HOLD)
+            body = {
+                "reason": decision.reason,
+                "message": decision.message,
+                "fix": decision.remedy,
+                "class": end.cls,
+            }
+            self._around.memory.note("service.held", self.name, body)
+
+    def _judged(self, judgement: Judgement, is_late: bool) -> None:
+        """Move as a look at the present life says."""
+        if self._state is _S.STOPPING or self._watch is None:
+            return
+        if judgement.verdict is Verdict.PASS:
+            self._note_ready(self._watch)
+            if self._state is not _S.READY:
+                self._become(_E.ANSWERED)
+        elif is_late and self._state is not _S.NOT_READY:
+            self._become(_E.LATE)
+
+    def _note_ready(self, watch: Watch) -> None:
+        if self._is_ready_noted or watch.ready_at_s is None:
+            return
+        self._is_ready_noted = True
+        # A life that was taken back became ready at a moment that nobody saw.
+        if not (self._is_adopted and self._starts == 1):
+            took_s = watch.ready_at_s - watch.running.started_s
+            self._waits.append(took_s)
+            self._around.memory.ready(self.name, watch.running.life, after_s=took_s)
+
+    def _now(self) -> float:
+        return self._around.clock.monotonic()
+
+    def _parked_for_s(self) -> float:
+        return 0.0 if self._parked_s is None else self._now() - self._parked_s
+
+    async def _park(self, patience_s: float) -> None:
+        """Wait until something that it needs has moved; a change of state nudges."""
+        if self._parked_s is None:
+            self._parked_s = self._now()
+        if self._state is not _S.WAITING:
+            self._become(_E.PARK)
+        left_s = patience_s - self._parked_for_s()
+        await self._pause(None if left_s == float("inf") else max(left_s, 0.01))
+
+    async def _wait_for_person(self) -> None:
+        held = Held(
+            "HeldByPerson",
+            f"held by {self._asked_by}{f': {self._why_held}' if self._why_held else ''}",
+            f"standfast release {self.name}",
+            float("inf"),
+        )
+        if self._state is not _S.HELD or self._waiting_for != held:
+            self._waiting_for = held
+            self._become(_E.END_HOLD)
+        await self._pause(None)
+        if self._wish is not Wish.HOLD:
+            self._waiting_for = None
+
+    async def _wait_at(self, obstacle: Obstacle) -> None:
+        """Be held until the obstacle may be gone; no attempt was spent."""
+        if self._state is not _S.HELD or self._waiting_for != obstacle:
+            self._waiting_for = obstacle
+            self._become(_E.END_HOLD)
+        await self._pause(obstacle.recheck_s)
+
+    async def _wait_out(self, held: Held) -> None:
+        """Be held until the slow schedule is up, an input changes, or somebody releases it."""
+        driver = self._around.machine.driver(self.spec.driver)
+        before = await asyncio.to_thread(driver.inputs, self.spec)
+        until_s = self._now() + held.retry_s
+        self._waiting_until_s = until_s
+        # Each turn looks once at the inputs; bounded by the slow schedule.
+        while self._now() < until_s and not self._kick.is_set():
+            await self._pause(min(_INPUTS_S, until_s - self._now()))
+            if await asyncio.to_thread(driver.inputs, self.spec) != before:
+                # Another input makes another experiment: what was learnt from the old one is void.
+                self._forgive()
+                return
+        if not self._kick.is_set():
+            self._waiting_for = self._waiting_until_s = None
+
+    def _forgive(self) -> None:
+        if self._history:
+            self._history.clear()
+            self._around.memory.pardon(self.name)
+        self._waiting_for = self._waiting_until_s = None
+        self._not_before_s, self._is_done = 0.0, False
+
+    async def _pause(self, wait_s: float | None) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._asked.wait(), wait_s)
+            await asyncio.wait_for(self._kick.wait(), wait_s)
 
     def _become(self, event: ServiceEvent) -> None:
         following = move(self._state, event)
-        if following is not self._state or event in (ServiceEvent.START, ServiceEvent.END_HOLD):
+        if following is not self._state or event in (_E.START, _E.END_HOLD):
             self._state = following
             self._since = iso(self._around.clock.wall())
-            self._around.changed(self.view())
+            self._since_s = self._now()
+            self._around.changed(self)
 
-    def view(self) -> ServiceView:
-        """Return what status shows; judged anew, and free of effects, so that any thread may call it."""
-        running, state, judgement = self._running, self._state, None
-        if running is not None and state is not ServiceState.STOPPING:
-            judgement = self._judge(running)
-            if judgement.verdict > Verdict.PASS and self._is_late(running, judgement):
-                state = ServiceState.NOT_READY
-        reason, message, remedy = self._why(judgement)
-        last = self._history[-1] if self._history else None
-        return ServiceView(
-            name=self.spec.name,
-            state=state,
-            since=self._since,
-            pid=None if running is None else running.identity.pid,
-            process_state="" if running is None else running.letter(),
-            starts=self._starts,
-            restarts=max(self._starts - 1, 0),
-            last_exit="" if last is None else f"{last.status.text} after {last.lived_s:.1f} s at {last.at}",
-            last_error="" if last is None else last.last_line,
-            reason=reason,
-            message=message,
-            remedy=remedy,
-            log=self._journal.path,
-            log_tail=() if state is ServiceState.READY else self._journal.tail(),
-            log_dropped_bytes=self._dropped_bytes,
-            is_required=self.spec.is_required,
-            port=self.spec.port,
-        )
 
-    def _why(self, judgement: Judgement | None) -> tuple[str, str, str]:
-        if judgement is not None:
-            return judgement.reason, judgement.message, judgement.remedy
-        if self._waiting_for is not None and self._state is ServiceState.HELD:
-            return self._waiting_for.reason, self._waiting_for.message, self._waiting_for.remedy
-        if self._state is ServiceState.BACKOFF and self._history:
-            end = self._history[-1]
-            said = f": {end.last_line}" if end.last_line else ""
-            return "Ended", f"{end.status.text} after {end.lived_s:.1f} s{said}", f"read {self._journal.path}"
-        return "", "", ""
+def _named(end: End, known: Classified | None) -> End:
+    if known is None:
+        return end
+    return replace(
+        end,
+        cls=str(known.cls),
+        action=str(known.action) if known.is_sure else "",
+        rule=known.rule,
+        fix=known.fix,
+        evidence=known.evidence,
+        is_permanent=known.is_permanent,
+    )
 
 
 async def _first(*ways: Awaitable[object]) -> None:

@@ -1,70 +1,130 @@
-"""What the supervisor needs from outside: processes, probes, and a view of who holds a port."""
+"""What the supervisor needs from outside: who runs lives, probes, output, and a memory of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from standfast.services.model import ExitStatus, Identity, Obstacle, ProbeSample, Readiness, ServiceSpec
+from standfast.services.failures.model import Evidence
+from standfast.services.model import (
+    End,
+    Identity,
+    Obstacle,
+    Outcome,
+    ProbeSample,
+    Readiness,
+    ServiceSpec,
+)
 
 
 class Running(Protocol):
-    """One life of a service.
+    """One life of a service, which goes on whatever becomes of this process.
 
-    * ``ended`` returns once the process is dead and buried, to every caller, without polling.
-    * ``terminate`` asks the whole process group to end, and continues it where it was stopped; when the
-      process itself has ended, it asks whatever is left of this life.
-    * ``kill_all`` ends everything that came from this life, in whatever session or group it hides, and
-      returns how many processes are left that even that did not end (0, unless one is stuck in the kernel).
-    * ``letter`` and ``stopped_below`` never block; empty and 0 where nothing can be seen.
+    * ``ended`` returns once the service's own process has ended, to every caller, without polling; ``gone``
+      once nothing that came from this life is left.
+    * ``stop`` asks for an orderly end, which the one who runs it enforces when its time is over; ``kill``
+      ends everything of it at once. Both return before that is done.
+    * ``letter``, ``stopped_below``, ``memory_bytes`` and ``said_ready_s`` never block; they say nothing ("",
+      0, None) where nothing can be seen.
     """
 
     @property
-    def identity(self) -> Identity:
-        """Which process it is."""
+    def name(self) -> str:
+        """Which service it is a life of."""
+        ...
+
+    @property
+    def life(self) -> str:
+        """What names this life and no other."""
+        ...
+
+    @property
+    def spec(self) -> str:
+        """The digest of the declaration that it was started with."""
+        ...
+
+    @property
+    def identity(self) -> Identity | None:
+        """Which process it is; None where it is none of this machine's."""
+        ...
+
+    @property
+    def started_s(self) -> float:
+        """When it began, monotonic."""
+        ...
+
+    @property
+    def started_at(self) -> float:
+        """When it began, in seconds since the epoch."""
+        ...
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the kernel keeps the limits that were declared."""
         ...
 
     def letter(self) -> str:
-        """Return the state letter of the process."""
+        """Return the state letter of its process (proc(5)); "R" for what has none and runs."""
         ...
 
     def stopped_below(self) -> int:
         """Return a process that it started, or one of those, that is stopped; 0 where there is none."""
         ...
 
-    async def ended(self) -> ExitStatus:
+    def memory_bytes(self) -> int:
+        """Return how much memory all of it uses now."""
+        ...
+
+    def said_ready_s(self) -> float | None:
+        """Return when it said READY=1, monotonic, or None."""
+        ...
+
+    async def ended(self) -> Outcome:
         """Return how it ended, when it has."""
         ...
 
-    def terminate(self) -> None:
-        """Ask it to end."""
+    async def gone(self) -> None:
+        """Return when nothing of it is left."""
         ...
 
-    def members(self) -> Sequence[Identity]:
-        """Return every living process that came from this life."""
+    def on_news(self, hear: Callable[[], None]) -> None:
+        """Have ``hear`` called whenever something was heard of this life, such as that it is stopped."""
         ...
 
-    async def kill_all(self) -> int:
-        """End every process that came from this life; return how many could not be ended."""
+    def stop(self) -> None:
+        """Ask for its end."""
+        ...
+
+    def kill(self) -> None:
+        """End all of it at once."""
         ...
 
 
-class Processes(Protocol):
-    """Makes processes.
+class Driver(Protocol):
+    """Runs lives of one kind: processes of this machine, containers of an engine, units of systemd.
 
     * ``obstacle`` says why a start cannot succeed, or None; it changes nothing.
-    * ``start`` raises OSError where the process could not be made.
-    * What was started does not outlive this process: the kernel or the guardian ends it.
-    * ``inputs`` changes whenever a file that the service's command names has changed.
+    * ``start`` raises OSError where no life could be begun.
+    * ``found`` returns the lives that earlier supervisors began and whose end nobody took note of; some may
+      have ended since. ``forget`` is called when an end was taken note of.
+    * ``inputs`` changes whenever something that the outcome of a start depends on has changed.
     """
 
     def obstacle(self, spec: ServiceSpec) -> Obstacle | None:
         """Return why ``spec`` cannot be started now."""
         ...
 
-    def start(self, spec: ServiceSpec) -> Running:
-        """Start one life of ``spec``."""
+    async def start(self, spec: ServiceSpec) -> Running:
+        """Begin one life of ``spec``."""
+        ...
+
+    def found(self) -> Sequence[Running]:
+        """Return the lives that are there already."""
+        ...
+
+    def forget(self, running: Running) -> None:
+        """Let the record of a life go whose end was taken note of."""
         ...
 
     def inputs(self, spec: ServiceSpec) -> str:
@@ -76,21 +136,14 @@ class Prober(Protocol):
     """Asks a service whether it is ready.
 
     * Returns a sample for whatever happens, within ``readiness.timeout_s``; never raises.
-    * Is entered before it is asked, and asks nothing after it was left.
     """
 
-    async def __aenter__(self) -> Self:
-        """Get ready to ask."""
-        ...
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Let go of what was needed for asking."""
-        ...
-
-    async def ask(self, readiness: Readiness) -> ProbeSample:
+    async def ask(self, readiness: Readiness, spec: ServiceSpec, running: Running) -> ProbeSample:
         """Return what one probe saw."""
+        ...
+
+    def listening(self, targets: Sequence[str]) -> Sequence[bool]:
+        """Return, at one look, which ``HOST:PORT`` of this machine are certainly listened on now."""
         ...
 
 
@@ -98,8 +151,8 @@ class Journal(Protocol):
     """The output of one service.
 
     * ``bound`` keeps its size within a limit and returns the bytes that were dropped so far.
-    * ``tail`` returns the last lines, free of control characters; ``last_line`` only looks at what the
-      present life wrote.
+    * ``tail`` returns the last lines, free of control characters; ``lines`` only looks at what the present
+      life wrote.
     """
 
     @property
@@ -115,49 +168,115 @@ class Journal(Protocol):
         """Return the last lines."""
         ...
 
-    def last_line(self) -> str:
-        """Return the last line of the present life, or an empty string."""
+    def lines(self) -> tuple[str, ...]:
+        """Return the last lines of the present life."""
         ...
 
 
-class Guardian(Protocol):
-    """Sees to it that nothing outlives this process.
+class Witness(Protocol):
+    """Looks at the machine at the moment of a death."""
 
-    * ``run`` keeps it in place until cancelled, and replaces it when it is killed.
+    def at_death(self, evidence: Evidence, *, started_s: float) -> Evidence:
+        """Return ``evidence`` with what the kernel said since ``started_s``; never raises."""
+        ...
+
+
+class Check(Protocol):
+    """Runs the command of a need."""
+
+    async def __call__(self, command: Sequence[str], spec: ServiceSpec) -> tuple[int, str]:
+        """Return its exit code and the last line that it printed; raises OSError where it cannot run."""
+        ...
+
+
+class Memory(Protocol):
+    """What survives the supervisor: lives, holds, and what was done.
+
+    * Writing never blocks and never raises. What could not be written is kept and tried again, and
+      ``trouble`` says so.
     """
 
     @property
-    def identity(self) -> Identity | None:
-        """Which process guards now, or None."""
+    def trouble(self) -> str:
+        """Why nothing can be written at present, or an empty string."""
         ...
 
-    def letter(self) -> str:
-        """Return the state letter of that process."""
+    def ends(self, service: str) -> Sequence[End]:
+        """Return the latest ends of ``service``, oldest first."""
         ...
 
-    async def run(self) -> None:
-        """Keep a guardian in place until cancelled."""
+    def waits(self, service: str) -> Sequence[float]:
+        """Return how long the latest lives took to become ready, in seconds, oldest first."""
+        ...
+
+    def ready_after(self, life: str) -> float | None:
+        """Return after how many seconds a life that has not ended became ready, or None."""
+        ...
+
+    def held_by(self, service: str) -> tuple[str, str, str] | None:
+        """Return (who, why, since) where a person holds ``service``."""
+        ...
+
+    def began(self, service: str, life: str, *, at: str) -> None:
+        """Note that a life began."""
+        ...
+
+    def ready(self, service: str, life: str, *, after_s: float) -> None:
+        """Note that it became ready."""
+        ...
+
+    def ended(self, service: str, life: str, end: End) -> None:
+        """Note how it ended."""
+        ...
+
+    def pardon(self, service: str) -> None:
+        """Hold the ends so far against the service no more."""
+        ...
+
+    def hold(self, service: str, who: str, why: str) -> None:
+        """Keep a person's hold until it is released."""
+        ...
+
+    def release(self, service: str, who: str) -> None:
+        """Take back a person's hold."""
+        ...
+
+    def note(self, kind: str, service: str, body: Mapping[str, object]) -> None:
+        """Put on record what was decided or done."""
         ...
 
 
 class Machine(Protocol):
-    """Where services run: everything that the supervisor needs, in one hand."""
-
-    @property
-    def processes(self) -> Processes:
-        """Makes processes."""
-        ...
+    """Where services run: everything that the supervisor needs, in one hand. It is entered before use."""
 
     @property
     def prober(self) -> Prober:
-        """Asks services; is entered before it is used."""
+        """Asks services."""
         ...
 
     @property
-    def guard(self) -> Guardian:
-        """Sees to it that nothing is left behind."""
+    def witness(self) -> Witness:
+        """Looks at the machine."""
+        ...
+
+    def driver(self, kind: str) -> Driver:
+        """Return what runs services of that kind; KeyError where there is none."""
+        ...
+
+    def drivers(self) -> Sequence[Driver]:
+        """Return every driver there is."""
         ...
 
     def journal(self, name: str) -> Journal:
         """Return the output of the service ``name``, always the same object."""
+        ...
+
+    async def __aenter__(self) -> Self:
+        """Get ready."""
+        ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of what was needed; what runs goes on."""
         ...

@@ -9,15 +9,17 @@ from typing import Annotated
 import typer
 
 from standfast.api.serve import serve_plane
-from standfast.app.config import load_config
+from standfast.app.config import Config, load_config
 from standfast.app.down import ORDERLY_S, Down, Ended, bring_down
 from standfast.app.instance import Address
 from standfast.app.reporters import reporter_for
+from standfast.app.stack_up import accompany, start, wait_until_up
 from standfast.app.up import run_up
 from standfast.cli.output import Printer, say
 from standfast.cli.registry import command
 from standfast.cli.session import Session
 from standfast.kernel.errors import ConfigError
+from standfast.services.decide.up import Failed, Pending, Up
 
 Blueprint = Annotated[
     Path, typer.Argument(metavar="[BLUEPRINT]", help="Folder with a standfast.toml, or the file itself.")
@@ -28,6 +30,12 @@ Port = Annotated[
 ]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", metavar="DIR", help="Data directory instead of .standfast.")
+]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Leave the stack to its supervisor and return.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Return when it is up, or cannot be; implies --detach.")]
+WaitTimeout = Annotated[
+    float,
+    typer.Option("--wait-timeout", min=1.0, max=86_400.0, metavar="SECONDS", help="Longest wait for --wait."),
 ]
 Timeout = Annotated[
     float,
@@ -49,16 +57,55 @@ def add(app: typer.Typer) -> None:
     command(app, down, "down", schema="down", example="standfast down")
 
 
-def up(session: Session, blueprint: Blueprint = Path(), port: Port = None, data_dir: DataDir = None) -> int:
-    """Start an instance and keep it going until Ctrl-C: API, scheduler, executors, the blueprint's programs.
+def up(
+    session: Session,
+    blueprint: Blueprint = Path(),
+    port: Port = None,
+    data_dir: DataDir = None,
+    detach: Detach = False,
+    wait: Wait = False,
+    wait_timeout: WaitTimeout = 300.0,
+) -> int:
+    """Start an instance and keep it going until Ctrl-C: its services and, where it evaluates, API and executors.
 
     Preflight comes first and must be green. What happens is told on stderr: as a page on a terminal, as
-    lines elsewhere. Ctrl-C, SIGTERM or `standfast down` stop all of it and lose nothing.
+    lines elsewhere. Ctrl-C, SIGTERM or `standfast down` stop all of it and lose nothing. With --wait it
+    returns 0 only when every required service was ready and stable, and nothing restarted on the way; 3 where
+    something is held or restarted, 8 where the time was over first.
     """
     config = load_config(blueprint, data_dir=data_dir).changed(port=port, data_dir=data_dir)
-    code = asyncio.run(
-        run_up(config, serve_api=serve_plane, reporter=reporter_for(), started_from=Path.cwd())
-    )
+    reporter = reporter_for()
+    if not config.is_stack:
+        if detach or wait:
+            raise ConfigError(
+                "--detach and --wait are for stacks of services; this configuration has an API or evaluates",
+                fix=f"standfast up {blueprint}",
+            )
+        running = run_up(config, serve_api=serve_plane, reporter=reporter, started_from=Path.cwd())
+        return _ended(session, config, asyncio.run(running))
+    if not (detach or wait):
+        return _ended(session, config, asyncio.run(accompany(config, reporter, started_from=Path.cwd())))
+    pid = start(config, started_from=Path.cwd())
+    say(f"the supervisor runs as process {pid}; the data is in {config.data_dir}")
+    judged = wait_until_up(config.data_dir, reporter, limit_s=wait_timeout) if wait else Up()
+    reporter.close()
+    code = {Up: 0, Failed: 3, Pending: 8}[type(judged)]
+    why = judged.why if isinstance(judged, Failed) else judged.missing if isinstance(judged, Pending) else ()
+    data = {"pid": pid, "data_dir": str(config.data_dir), "is_up": wait and code == 0, "why": list(why)}
+    session.emit(data, lambda out: _print_up(out, is_waited=wait, why=why))
+    return code
+
+
+def _print_up(out: Printer, *, is_waited: bool, why: tuple[str, ...]) -> None:
+    if not is_waited:
+        out.line("started; look: standfast status")
+        return
+    out.line("not up:" if why else "up: every required service is ready and stable, and nothing restarted")
+    for line in why:
+        out.line(f"  {line}")
+
+
+def _ended(session: Session, config: Config, code: int) -> int:
     if session.is_json:
         session.emit({"exit_code": code, "data_dir": str(config.data_dir)}, lambda _: None)
     return code

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 #: Largest size of one log file.
@@ -20,6 +21,8 @@ KEPT_BYTES = 1_000_000
 _TAIL_BYTES = 8_192
 _TAIL_LINES = 12
 _LINE_LENGTH = 400
+#: What one look for a line reads at most.
+_LOOK_BYTES = 262_144
 
 
 class FileJournal:
@@ -30,6 +33,7 @@ class FileJournal:
         self._limit_bytes = limit_bytes
         self._dropped_bytes = 0
         self._life_at = 0
+        self._looked_at = 0
 
     @property
     def path(self) -> str:
@@ -38,11 +42,21 @@ class FileJournal:
 
     def open(self) -> int:
         """Return a descriptor to append to, after moving a file aside that is too large."""
+        self.begin()
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def begin(self) -> int:
+        """Move a file aside that is too large; return where the next life's output begins (see ``resume``)."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._size() > self._limit_bytes:
             self._path.replace(self._older)
-        self._life_at = self._size()
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.resume(self._size())
+        return self._life_at
+
+    def resume(self, life_at: int) -> None:
+        """Take the output of a life back that began at ``life_at``, unless the file was emptied since."""
+        self._life_at = life_at if life_at <= self._size() else 0
+        self._looked_at = self._life_at
 
     def bound(self) -> int:
         """Keep the size within the limit; return how many bytes were dropped so far."""
@@ -54,7 +68,7 @@ class FileJournal:
                 self._older.write_bytes(kept)
             with contextlib.suppress(OSError):
                 os.truncate(self._path, 0)
-                self._life_at = 0
+                self._life_at = self._looked_at = 0
                 self._dropped_bytes += size - len(kept)
         return self._dropped_bytes
 
@@ -62,11 +76,22 @@ class FileJournal:
         """Return the last lines, without control characters."""
         return _lines(self._read_end(_TAIL_BYTES))[-_TAIL_LINES:]
 
-    def last_line(self) -> str:
-        """Return the last line that the present life wrote, or an empty string."""
+    def lines(self) -> tuple[str, ...]:
+        """Return the last lines that the present life wrote."""
         written = max(0, self._size() - self._life_at)
-        lines = _lines(self._read_end(min(_TAIL_BYTES, written)))
-        return lines[-1] if lines else ""
+        return _lines(self._read_end(min(_TAIL_BYTES, written)))
+
+    def saw(self, pattern: str) -> bool:
+        """Return whether a line of the present life that was not looked at before matches ``pattern``."""
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
+            file.seek(min(self._looked_at, self._size()))
+            raw = file.read(_LOOK_BYTES)
+            whole = raw[: raw.rfind(b"\n") + 1]
+            self._looked_at = (
+                file.tell() - len(raw) + (len(whole) or (len(raw) if len(raw) == _LOOK_BYTES else 0))
+            )
+            return any(re.search(pattern, line) for line in _lines(whole))
+        return False
 
     @property
     def _older(self) -> Path:

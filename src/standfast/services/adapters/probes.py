@@ -1,70 +1,177 @@
-"""Asks services whether they are ready, over HTTP or TCP, with hard limits on time and bytes."""
+"""Asks services whether they are ready: HTTP, TCP, a command, a line, a file, READY=1; hard limits on all."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from types import TracebackType
-from typing import Self
+import os
+import re
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
 
-import aiohttp
+import h11
 
 from standfast.kernel.clock import Clock
-from standfast.services.model import ProbeSample, Readiness
+from standfast.services.adapters import procfs
+from standfast.services.adapters.journal import FileJournal
+from standfast.services.model import ProbeSample, Readiness, ServiceSpec
+from standfast.services.ports import Running
+
+#: How much of an answer's body is read, and only where a pattern is to be found in it.
+_BODY_BYTES = 65_536
+_READ_BYTES = 16_384
+_LOCAL = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", ""})  # noqa: S104 - compared, not bound
 
 
-class NetworkProber:
-    """Probes over the network; use it as an asynchronous context manager."""
+class _Bad(Exception):
+    """A probe's answer that is not the wanted one: (reason, detail)."""
 
-    def __init__(self, clock: Clock) -> None:
+
+class LocalProber:
+    """Probes from this machine; each probe is a new connection, as the next client's will be."""
+
+    def __init__(self, clock: Clock, journal_of: Callable[[str], FileJournal]) -> None:
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
+        self._journal_of = journal_of
 
-    async def __aenter__(self) -> Self:
-        # A new connection each time: an old one that still works says nothing about the next client.
-        connector = aiohttp.TCPConnector(force_close=True, limit=0)
-        self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._session is not None
-        await self._session.close()
-
-    async def ask(self, readiness: Readiness) -> ProbeSample:
-        """Return what one probe saw; asks nothing where there is nothing to ask."""
-        target = readiness.http or readiness.tcp
+    async def ask(self, readiness: Readiness, spec: ServiceSpec, running: Running) -> ProbeSample:
+        """Return what one probe saw."""
+        target = readiness.target
         try:
             async with asyncio.timeout(readiness.timeout_s):
-                reason, detail = await self._ask(readiness)
+                await self._ask(readiness, spec, running)
+        except _Bad as bad:
+            return self._sample(*bad.args)
         except TimeoutError:
             return self._sample("NoAnswer", f"{target} gave no answer within {readiness.timeout_s:g} s")
         except ConnectionRefusedError:
             return self._sample("Refused", f"{target} refused the connection")
-        except aiohttp.ClientConnectorError as error:
-            return self._sample("Refused", f"{target}: {error.os_error.strerror or error.os_error}")
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return self._sample("BadAnswer", f"{target} gave no usable answer: {type(error).__name__}")
-        return self._sample(reason, detail)
+        except h11.RemoteProtocolError as error:
+            return self._sample("BadAnswer", f"{target} gave no usable answer: {error}")
+        except (OSError, ValueError, EOFError) as error:
+            why = getattr(error, "strerror", None) or type(error).__name__
+            return self._sample("BadAnswer", f"{target} gave no usable answer: {why}")
+        return self._sample("", "")
 
-    async def _ask(self, readiness: Readiness) -> tuple[str, str]:
+    def listening(self, targets: Sequence[str]) -> Sequence[bool]:
+        """Return which ``HOST:PORT`` of this machine are certainly listened on now, by one look at the kernel's table."""
+        ports = procfs.listening_ports()
+        split = [target.rpartition(":") for target in targets]
+        return [
+            host.strip("[]") in _LOCAL and port.isdigit() and int(port) in ports for host, _, port in split
+        ]
+
+    async def _ask(self, readiness: Readiness, spec: ServiceSpec, running: Running) -> None:
         if readiness.http:
-            return await self._ask_http(readiness.http)
-        host, _, port = readiness.tcp.rpartition(":")
-        _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-        return "", ""
-
-    async def _ask_http(self, url: str) -> tuple[str, str]:
-        assert self._session is not None, "enter the prober first"
-        # The status is all that is asked for: the body is not read, however long it is.
-        async with self._session.get(url, allow_redirects=False) as response:
-            if response.status == 200:
-                return "", ""
-            return "WrongStatus", f"{url} answered {response.status}, not 200"
+            await _ask_http(readiness)
+        elif readiness.tcp:
+            host, _, port = readiness.tcp.rpartition(":")
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            await _close(writer)
+        elif readiness.command:
+            await _run(readiness.command, spec)
+        elif readiness.log:
+            if not self._journal_of(spec.name).saw(readiness.log):
+                raise _Bad("NotYet", f"no line of this life matches {readiness.log!r} yet")
+        elif readiness.file:
+            _look_at_file((spec.cwd or Path.cwd()) / readiness.file, running.started_at)
+        elif running.said_ready_s() is None:
+            raise _Bad("NotYet", "it has not said READY=1 yet (sd_notify)")
 
     def _sample(self, reason: str, detail: str) -> ProbeSample:
         return ProbeSample(self._clock.monotonic(), reason, detail)
+
+
+async def run_command(command: Sequence[str], spec: ServiceSpec) -> tuple[int, str]:
+    """Run ``command`` as ``spec`` would run; return its exit code and the last line that it printed.
+
+    Raises OSError where it cannot run. It is ended with whatever it started when this is cancelled.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=spec.cwd,
+        env=os.environ | dict(spec.env),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        said, _ = await process.communicate()
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+    lines = [line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
+    return process.returncode or 0, lines[-1][:400] if lines else ""
+
+
+async def _run(command: Sequence[str], spec: ServiceSpec) -> None:
+    code, said = await run_command(command, spec)
+    if code:
+        raise _Bad("CommandFailed", f"{command[0]} ended with exit code {code}{f': {said}' if said else ''}")
+
+
+def _look_at_file(path: Path, started_at: float) -> None:
+    try:
+        changed_at = path.stat().st_mtime
+    except OSError as error:
+        raise _Bad("NotYet", f"{path} is not there yet") from error
+    # File systems keep time in coarser grains than clocks.
+    if changed_at < started_at - 1.0:
+        raise _Bad("NotYet", f"{path} is older than this life")
+
+
+async def _ask_http(readiness: Readiness) -> None:
+    url = urlsplit(readiness.http)
+    is_secure = url.scheme == "https"
+    host, port = url.hostname or "127.0.0.1", url.port or (443 if is_secure else 80)
+    reader, writer = await asyncio.open_connection(host, port, ssl=is_secure or None)
+    try:
+        connection = h11.Connection(h11.CLIENT)
+        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        headers = [("Host", url.netloc), ("Connection", "close"), ("User-Agent", "standfast-probe")]
+        for event in (h11.Request(method="GET", target=target, headers=headers), h11.EndOfMessage()):
+            writer.write(connection.send(event) or b"")
+        await writer.drain()
+        status, body = await _read(connection, reader, wants_body=bool(readiness.body))
+    finally:
+        await _close(writer)
+    if status != readiness.status:
+        said = " ".join(body.decode("utf-8", "replace").split())[:120]
+        raise _Bad(
+            "WrongStatus", f"{readiness.http} answered {status}, not {readiness.status}{said and ': ' + said}"
+        )
+    if readiness.body and not re.search(readiness.body, body.decode("utf-8", "replace")):
+        raise _Bad("WrongBody", f"{readiness.http} answered without {readiness.body!r} in its body")
+
+
+async def _read(
+    connection: h11.Connection, reader: asyncio.StreamReader, *, wants_body: bool
+) -> tuple[int, bytes]:
+    """Return the status and as much of the body as is looked at."""
+    status, body = 0, b""
+    # Ends with the message, with enough of it, or with the probe's time.
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(_READ_BYTES))
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+            # A refusal's first words are worth reading; of a good answer only what was asked for.
+            if status == 200 and not wants_body:
+                return status, b""
+        elif isinstance(event, h11.Data):
+            body += bytes(event.data)
+            if len(body) >= (_BODY_BYTES if wants_body else 512):
+                return status, body
+        elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)):
+            return status, body
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()

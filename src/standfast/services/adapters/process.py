@@ -1,10 +1,10 @@
 """Runs services as processes of this machine: no zombie, no orphan, and never a signal to a stranger.
 
-1. Each life is a session of its own under the shim, with its output in a file and a mark in its
-   environment, by which everything that it starts is found again, in whatever session or group it hides.
-2. The end is seen through a pidfd, by the event loop and without polling. The process is not reaped
-   before everything that it left behind was looked for: until then its pid, which is also the number of
-   its session, cannot become a stranger's.
+1. Each life is minded by a shim (``services/shim.py``), which is no child of this process. Its end is seen
+   through a pidfd, by the event loop and without polling; what it knew stands in its file.
+2. A life is (boot, pid, start time) of its shim and of its process. A number that was given out again is
+   somebody else's, and gets no signal.
+3. A shim that was killed leaves processes behind: they are found by the mark in their environment.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ import hashlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from standfast.services.adapters import procfs
+from standfast.services.adapters import cgroups, procfs
 from standfast.services.adapters.journal import FileJournal
-from standfast.services.model import ExitStatus, Identity, Obstacle, ServiceSpec
+from standfast.services.adapters.lives import Hints, Life, all_lives, forget, read_life
+from standfast.services.adapters.shim_host import ShimHost
+from standfast.services.decide.digest import digest_of
+from standfast.services.model import Identity, Obstacle, Outcome, ServiceSpec
 
-_SHIM = str(Path(__file__).resolve().parent.parent / "shim.py")
+#: Longest wait for the first word of a shim; making two processes takes milliseconds.
+_START_S = 10.0
 #: Longest wait for processes that got SIGKILL; one that is stuck in the kernel does not end then either.
 _KILL_WAIT_S = 5.0
 _LOOK_S = 0.02
@@ -35,95 +37,183 @@ _RECHECK_S = 2.0
 class LocalRunning:
     """One life of a service on this machine."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], identity: Identity, mark: str) -> None:
-        self._popen = popen
-        self._identity = identity
-        self._mark = mark
+    def __init__(self, folder: Path, life: Life, mark: str) -> None:
         loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[ExitStatus] = loop.create_future()
-        self._handle = os.pidfd_open(popen.pid)
-        loop.add_reader(self._handle, self._note_end)
+        self._folder = folder
+        self._life = life
+        self._mark = mark
+        self._ended: asyncio.Future[Outcome] = loop.create_future()
+        self._gone = asyncio.Event()
+        self._burying: asyncio.Task[None] | None = None
+        self._news: Callable[[], None] = lambda: None
+        self._handle = _open_handle(life.shim)
+        if self._handle is None:
+            self._note_shim_gone()
+        else:
+            loop.add_reader(self._handle, self._note_shim_gone)
+            self.hear(life)
+
+    @property
+    def name(self) -> str:
+        """Which service it is a life of."""
+        return self._life.name
+
+    @property
+    def life(self) -> str:
+        """What names this life and no other."""
+        return self._life.life
+
+    @property
+    def spec(self) -> str:
+        """The digest of the declaration that it was started with."""
+        return self._life.spec
 
     @property
     def identity(self) -> Identity:
         """Which process it is."""
-        return self._identity
+        return self._life.child
+
+    @property
+    def record(self) -> Life:
+        """What its shim wrote down, as far as it was heard."""
+        return self._life
+
+    @property
+    def started_s(self) -> float:
+        """When it began, monotonic."""
+        return self._life.started_s
+
+    @property
+    def started_at(self) -> float:
+        """When it began, in seconds since the epoch."""
+        return self._life.started_at
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the kernel keeps the limits that were declared."""
+        return bool(self._life.cgroups)
+
+    def hear(self, life: Life) -> None:
+        """Take note of what the shim told."""
+        self._life = life
+        if life.exit is not None and not self._ended.done():
+            self._ended.set_result(life.outcome())
+        self._news()
 
     def letter(self) -> str:
         """Return the state letter of the process, empty where it is gone."""
-        stat = procfs.read_stat(self._identity.pid)
-        is_same = stat is not None and stat.start_ticks == self._identity.start_ticks
+        stat = procfs.read_stat(self._life.child.pid)
+        is_same = stat is not None and stat.start_ticks == self._life.child.start_ticks
         return stat.letter if stat is not None and is_same else ""
 
     def stopped_below(self) -> int:
         """Return a descendant of the process that is stopped, or 0."""
-        return procfs.stopped_below(self._identity.pid)
+        return procfs.stopped_below(self._life.child.pid)
 
-    async def ended(self) -> ExitStatus:
+    def memory_bytes(self) -> int:
+        """Return the resident memory of the process and everything below it."""
+        return procfs.memory_below(self._life.child.pid)
+
+    def said_ready_s(self) -> float | None:
+        """Return when it said READY=1; a hint that was lost is made good by the file."""
+        if self._life.ready_s is None and (current := read_life(self._folder)) is not None:
+            if current.life == self._life.life:
+                self.hear(current)
+        return self._life.ready_s
+
+    async def ended(self) -> Outcome:
         """Return how it ended, when it has."""
         return await asyncio.shield(self._ended)
 
-    def terminate(self) -> None:
-        """Send SIGTERM to the group, or to what is left of this life when its own process has ended.
+    async def gone(self) -> None:
+        """Return when nothing of it is left."""
+        await self._gone.wait()
 
-        A stopped process would keep the signal pending, so it is continued too. While its own process
-        lives, how to end what it has put into other sessions is its own business.
-        """
-        if self._ended.done():
-            for identity in self.members():
-                procfs.send(identity, signal.SIGTERM)
-                procfs.send(identity, signal.SIGCONT)
-            return
+    def on_news(self, hear: Callable[[], None]) -> None:
+        """Have ``hear`` called whenever the shim told something."""
+        self._news = hear
+
+    def stop(self) -> None:
+        """Ask the shim for an orderly end; a stopped shim is continued."""
         for number in (signal.SIGTERM, signal.SIGCONT):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._identity.pid, number)
+            procfs.send(self._life.shim, number)
 
-    def members(self) -> Sequence[Identity]:
-        """Return every living process that came from this life."""
-        return procfs.marked(self._mark, sessions=frozenset({self._identity.pid}))
+    def kill(self) -> None:
+        """Have the shim end all of it at once."""
+        for number in (signal.SIGUSR1, signal.SIGCONT):
+            procfs.send(self._life.shim, number)
 
-    async def kill_all(self) -> int:
-        """End every process of this life and bury its own; return how many could not be ended."""
+    def close(self) -> None:
+        """Stop watching; the life goes on."""
+        if self._handle is not None:
+            asyncio.get_running_loop().remove_reader(self._handle)
+            os.close(self._handle)
+            self._handle = None
+        if self._burying is not None:
+            self._burying.cancel()
+
+    def _note_shim_gone(self) -> None:
+        """Read the shim's last word; where it had none, end what it can mind no more."""
+        if self._handle is not None:
+            asyncio.get_running_loop().remove_reader(self._handle)
+            os.close(self._handle)
+            self._handle = None
+        current = read_life(self._folder)
+        if current is not None and current.life == self._life.life:
+            self.hear(current)
+        if self._life.is_gone:
+            self._gone.set()
+        else:
+            self._burying = asyncio.create_task(self._bury())
+
+    async def _bury(self) -> None:
+        """End what is left of a life whose shim is gone without having finished."""
         deadline = asyncio.get_running_loop().time() + _KILL_WAIT_S
-        left = self.members()
+        left = self._left()
         # Each turn kills what is there, forks of the killed included; bounded by the deadline.
         while left and asyncio.get_running_loop().time() < deadline:
             for identity in left:
                 procfs.send(identity, signal.SIGKILL)
             await asyncio.sleep(_LOOK_S)
-            left = self.members()
-        if self._popen.returncode is None and self._popen.poll() is not None:
-            self._close()
-        return len(left)
-
-    def _note_end(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._handle)
-        seen = os.waitid(os.P_PIDFD, self._handle, os.WEXITED | os.WNOWAIT)
-        assert seen is not None, "a readable pidfd has an end to tell"
-        by_signal = seen.si_code != os.CLD_EXITED
-        status = ExitStatus(0, seen.si_status) if by_signal else ExitStatus(seen.si_status)
+            left = self._left()
+        for folder in self._life.cgroups:
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
         if not self._ended.done():
-            self._ended.set_result(status)
+            is_old = self._life.boot_id != procfs.boot_id()
+            lost = "the machine was restarted" if is_old else "its shim was killed, and nobody saw its end"
+            self._ended.set_result(self._life.outcome(lost))
+        self._gone.set()
 
-    def _close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._handle)
-        os.close(self._handle)
+    def _left(self) -> list[Identity]:
+        found = procfs.marked(f"{self._mark}{self._life.name}/{self._life.life}/")
+        child = self._life.child
+        return [*found, child] if procfs.is_alive(child) and child not in found else found
 
 
 class LocalProcesses:
     """Makes processes on this machine; ``mark`` is the prefix of the mark of everything it makes."""
 
-    def __init__(
-        self,
-        mark: str,
-        journal_of: Callable[[str], FileJournal],
-        *,
-        on_start: Callable[[Identity], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, mark: str, root: Path, journal_of: Callable[[str], FileJournal]) -> None:
         self._mark = mark
+        self._root = root
         self._journal_of = journal_of
-        self._on_start = on_start
-        self._lives = 0
+        self._host = ShimHost(mark)
+        self._hints = Hints(root, self._hear)
+        self._running: dict[str, LocalRunning] = {}
+        self._expected: dict[str, asyncio.Future[Life]] = {}
+
+    def open(self) -> None:
+        """Begin to hear the shims, and warm the host."""
+        self._hints.open()
+        self._host.open()
+
+    def close(self) -> None:
+        """Stop hearing them; what runs goes on."""
+        self._hints.close()
+        self._host.close()
+        for running in self._running.values():
+            running.close()
 
     def obstacle(self, spec: ServiceSpec) -> Obstacle | None:
         """Return why ``spec`` cannot be started now: no folder, no program, or its port is taken."""
@@ -142,49 +232,98 @@ class LocalProcesses:
             return Obstacle("PortInUse", what, fix, _RECHECK_S)
         return None
 
-    def start(self, spec: ServiceSpec) -> LocalRunning:
-        """Start one life of ``spec``; raises OSError where no process could be made."""
-        self._lives += 1
-        mark = f"{self._mark}{spec.name}/{self._lives}/"
-        env = os.environ | {"PYTHONUNBUFFERED": "1"} | dict(spec.env) | {procfs.MARK_VARIABLE: mark}
-        output = self._journal_of(spec.name).open()
+    async def start(self, spec: ServiceSpec) -> LocalRunning:
+        """Begin one life of ``spec``; raises OSError where no process could be made."""
+        life = os.urandom(8).hex()
+        folder = self._root / spec.name
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log_at = self._journal_of(spec.name).begin()
+        groups = cgroups.make(spec.limits, f"standfast-{spec.name}-{life}")
+        self._expected[life] = asyncio.get_running_loop().create_future()
         try:
-            popen = subprocess.Popen(
-                [sys.executable, "-I", "-S", _SHIM, str(os.getpid()), *spec.command],
-                cwd=spec.cwd,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            self._host.request(self._request(spec, life, log_at, groups.folders))
+            async with asyncio.timeout(_START_S):
+                told = await self._expected[life]
+        except TimeoutError as error:
+            raise OSError(f"no shim answered within {_START_S:g} s") from error
         finally:
-            os.close(output)
-        # Not reaped yet, so it is there, be it as a zombie.
-        identity = procfs.identify(popen.pid)
-        assert identity is not None, f"pid {popen.pid} was just made and is not reaped"
-        try:
-            running = LocalRunning(popen, identity, mark)
-        except OSError:
-            # No descriptor was left to watch it by, and what nobody watches must not run.
-            popen.kill()
-            popen.wait()
-            raise
-        self._on_start(identity)
+            del self._expected[life]
+        running = LocalRunning(folder, told, self._mark)
+        self._running[spec.name] = running
         return running
 
+    def found(self) -> Sequence[LocalRunning]:
+        """Return the lives that are written down and whose end nobody took note of."""
+        for life in all_lives(self._root):
+            if life.name not in self._running:
+                self._journal_of(life.name).resume(life.log_at)
+                self._running[life.name] = LocalRunning(self._root / life.name, life, self._mark)
+        return list(self._running.values())
+
+    def forget(self, running: object) -> None:
+        """Let the record of a life go whose end was taken note of."""
+        assert isinstance(running, LocalRunning)
+        running.close()
+        forget(self._root, running.record)
+        if self._running.get(running.name) is running:
+            del self._running[running.name]
+
     def inputs(self, spec: ServiceSpec) -> str:
-        """Return a digest of the files that the command names: their number, size and time of change."""
+        """Return a digest of the files that the command names or that are watched, and of the declaration."""
         folder = spec.cwd or Path.cwd()
         program = _program(spec)
         paths = [Path(program)] if program else []
         paths += [folder / part for part in spec.command[1:] if not part.startswith("-")]
+        paths += [folder / path for path in spec.watch]
         seen = hashlib.sha256(repr((spec.cwd is None or spec.cwd.is_dir(), program)).encode())
+        seen.update(digest_of(spec).encode())
         for path in paths:
             with contextlib.suppress(OSError, ValueError):
                 stat = path.stat()
                 seen.update(repr((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)).encode())
         return seen.hexdigest()
+
+    def _request(
+        self, spec: ServiceSpec, life: str, log_at: int, folders: tuple[str, ...]
+    ) -> dict[str, object]:
+        mark = f"{self._mark}{spec.name}/{life}/"
+        return {
+            "life": life,
+            "folder": str(self._root / spec.name),
+            "command": list(spec.command),
+            "cwd": str(spec.cwd or Path.cwd()),
+            "env": dict(os.environ) | {"PYTHONUNBUFFERED": "1"} | dict(spec.env) | {procfs.MARK_VARIABLE: mark},
+            "log": self._journal_of(spec.name).path,
+            "cgroups": list(folders),
+            "notify": spec.ready.notify,
+            "stop_signal": spec.stop_signal,
+            "stop_timeout_s": spec.stop_timeout_s,
+            "record": {
+                "name": spec.name, "spec": digest_of(spec), "boot": procfs.boot_id(),
+                "log_at": log_at, "cgroups": list(folders),
+            },
+        }  # fmt: skip
+
+    def _hear(self, life: Life) -> None:
+        expected = self._expected.get(life.life)
+        if expected is not None and not expected.done():
+            expected.set_result(life)
+            return
+        running = self._running.get(life.name)
+        if running is not None and running.life == life.life:
+            running.hear(life)
+
+
+def _open_handle(identity: Identity) -> int | None:
+    """Return a pidfd of exactly this process, or None where it is gone."""
+    try:
+        handle = os.pidfd_open(identity.pid)
+    except OSError:
+        return None
+    if procfs.is_alive(identity):
+        return handle
+    os.close(handle)
+    return None
 
 
 def _program(spec: ServiceSpec) -> str | None:

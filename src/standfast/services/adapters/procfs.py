@@ -21,6 +21,7 @@ MARK_VARIABLE = "SF_SERVICE"
 
 _PROC = Path("/proc")
 _LISTEN = "0A"
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _MOST_DESCENDANTS = 1_000
 
 
@@ -108,6 +109,23 @@ def stopped_below(pid: int) -> int:
     return 0
 
 
+def memory_below(pid: int) -> int:
+    """Return the resident memory of ``pid`` and its descendants in bytes; what cannot be read counts nothing."""
+    unseen, seen, pages = [pid], 0, 0
+    # Each turn takes one off; bounded as above.
+    while unseen and seen < _MOST_DESCENDANTS:
+        one, seen = unseen.pop(), seen + 1
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pages += int((_PROC / str(one) / "statm").read_text().split()[1])
+        unseen += _children(one)
+    return pages * _PAGE_BYTES
+
+
+def listening_ports() -> frozenset[int]:
+    """Return every TCP port that is listened on, on any local address."""
+    return frozenset(port for table in ("tcp", "tcp6") for _, port in _listeners(table))
+
+
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     with contextlib.suppress(OSError):
@@ -193,14 +211,20 @@ def listener(port: int) -> Listener | None:
 
 
 def _listening(table: str, port: int) -> Iterator[str]:
+    return (inode for inode, listened in _listeners(table) if listened == port)
+
+
+def _listeners(table: str) -> Iterator[tuple[str, int]]:
+    """Yield the inode and the port of every listening socket."""
     try:
         lines = (_PROC / "net" / table).read_text().splitlines()[1:]
     except OSError:
         return
     for line in lines:
-        fields = line.split()
-        if fields[3] == _LISTEN and int(fields[1].rsplit(":", 1)[1], 16) == port:
-            yield fields[9]
+        if f" {_LISTEN} " in line:
+            fields = line.split()
+            if fields[3] == _LISTEN:
+                yield fields[9], int(fields[1].rsplit(":", 1)[1], 16)
 
 
 def _has_open(pid: int, links: set[str]) -> bool:

@@ -1,0 +1,3 @@
+"""The rules of supervision, by decision: where a service stands, whether it is ready, what follows its end,
+what comes after what.
+"""
