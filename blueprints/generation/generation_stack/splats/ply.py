@@ -48,17 +48,13 @@ def decode(data: bytes, *, most: int) -> Cloud:
     header = _header(data)
     if header.gaussians > most:
         raise PlyError("too_many", f"{header.gaussians} Gaussians are announced; at most {most} are allowed")
-    held = len(data) - header.length
-    wanted = header.gaussians * len(header.names) * 4
+    width = len(header.names)
+    held, wanted = len(data) - header.length, header.gaussians * width * 4
     if held != wanted:
         code = "truncated" if held < wanted else "wrong_count"
-        raise PlyError(
-            code,
-            f"{header.gaussians} Gaussians are announced, which is {wanted} bytes; the file holds {held}",
-        )
-    table = np.frombuffer(data, dtype="<f4", offset=header.length).reshape(
-        header.gaussians, len(header.names)
-    )
+        text = f"{header.gaussians} Gaussians are announced, which is {wanted} bytes; the file holds {held}"
+        raise PlyError(code, text)
+    table = np.frombuffer(data, dtype="<f4", offset=header.length).reshape(header.gaussians, width)
     columns = [header.names.index(name) for name in ATTRIBUTES]
     return Cloud(np.ascontiguousarray(table[:, columns], dtype=np.float32))
 

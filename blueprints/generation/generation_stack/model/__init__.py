@@ -1,0 +1,1 @@
+"""The model microservice: one model, kept loaded, that makes splats for those who ask over HTTP."""
