@@ -1,19 +1,75 @@
-"""Ours: placeholder."""
+"""Ours: ``standfast up`` in a folder with a standfast.toml; the toys say themselves that they are ready."""
 
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
 from typing import ClassVar
 
-from benchmarks.supervision import install
-from benchmarks.supervision.stack import Instance
+from benchmarks.supervision import measure
+from benchmarks.supervision.stack import Instance, Service, kill
+
+_STANDFAST = str(Path(sys.executable).parent / "standfast")
 
 
 class Ours(Instance):
+    """An instance of Standfast that has nothing but services."""
+
     name: ClassVar[str] = "ours"
-    about: ClassVar[str] = ""
+    about: ClassVar[str] = "standfast up, depends_on, ready by sd_notify, restart settings as they are"
+
+    def environment(self) -> dict[str, str]:
+        # Its list of instances is the user's; this one is none of his.
+        return {**super().environment(), "XDG_STATE_HOME": str(self.folder / "state")}
 
     def prepare(self) -> None:
-        raise install.MissingError("not there yet")
+        parts = [self._table(service) for service in self.stack.services]
+        (self.folder / "standfast.toml").write_text("\n".join(parts))
+
+    def _table(self, service: Service) -> str:
+        fields = {
+            "name": json.dumps(service.name),
+            "command": json.dumps(self.stack.argv(service)),
+            "port": str(service.port),
+            "depends_on": json.dumps(service.needs),
+            "ready": self._ready(service),
+        }
+        return "\n".join(["[[services]]", *(f"{key} = {value}" for key, value in fields.items()), ""])
+
+    def _ready(self, service: Service) -> str:
+        return "{notify = true}"
+
+    def up(self) -> None:
+        self.spawn([_STANDFAST, "up", str(self.folder)])
+
+    def is_shim(self, argv: list[str]) -> bool:
+        """Count the command that shows what happens among what stands beside: the supervisor is apart."""
+        return "standfast.app.stack" not in argv
+
+    def crash(self) -> None:
+        """Kill the command first, which might start another supervisor."""
+        for pid in self.own_pids():
+            if _STANDFAST in measure.command(pid):
+                kill(pid)
+        super().crash()
+
+    def given_up(self) -> set[str]:
+        asked = [_STANDFAST, "status", "--data-dir", str(self.folder / ".standfast"), "--json"]
+        try:
+            answer = json.loads(self.call(asked, limit_s=5))
+        except ValueError:  # It does not answer, so it has not said that it gave up.
+            return set()
+        services = answer.get("data", answer).get("services", [])
+        return {one["name"] for one in services if one.get("state") == "held"}
 
 
 class OursTcp(Ours):
+    """The same, where a service only listens: the port is asked while it starts."""
+
     name: ClassVar[str] = "ours-tcp"
+    about: ClassVar[str] = "the same, ready by its port"
     is_variant: ClassVar[bool] = True
+
+    def _ready(self, service: Service) -> str:
+        return f'{{tcp = "127.0.0.1:{service.port}"}}'

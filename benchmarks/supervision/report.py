@@ -156,10 +156,10 @@ def _idle(figures: Mapping[str, Figures], count: int) -> str:
         "",
         "CPU %",
         "x ours",
-        "with shims",
+        "all of it",
         "RSS / PSS MB",
         "x ours",
-        "with shims",
+        "all of it",
         "x ours",
         "processes",
     ]

@@ -74,7 +74,7 @@ class Bench:
         self.figures[tool.name] = Figures(tool.about)
         try:
             with self._running(tool, stack.flat, 1) as instance:
-                if not phases.bring_up(instance, 60).is_up:
+                if not phases.bring_up(instance, 20).is_up:
                     self.figures[tool.name].skipped = f"one toy does not come up: {instance.last_words()}"
                     return
         except install.MissingError as missing:

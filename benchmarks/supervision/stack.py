@@ -200,11 +200,16 @@ class Instance:
         with (self.folder / "tool.log").open("ab") as log:
             self.start(argv, stdout=log, stderr=log)
 
-    def call(self, argv: Sequence[str], limit_s: float = 120) -> str:
-        """Run a command to its end and return what it printed."""
+    def call(self, argv: Sequence[str], limit_s: float = 60) -> str:
+        """Run a command to its end and return what it printed; one that takes too long is ended."""
         child = self.start(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        text = child.communicate(timeout=limit_s)[0].decode(errors="replace")
-        with (self.folder / "tool.log").open("a") as log:
+        try:
+            raw = child.communicate(timeout=limit_s)[0]
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raw = child.communicate()[0] + f"\nno end after {limit_s:g} s".encode()
+        text = raw.decode(errors="replace")
+        with (self.folder / "calls.log").open("a") as log:
             log.write(f"$ {' '.join(argv)}\n{text}")
         return text
 
@@ -227,9 +232,11 @@ class Instance:
 
     def last_words(self) -> str:
         """Return the last line that it printed."""
-        path = self.folder / "tool.log"
-        lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
-        return lines[-1] if lines else "it said nothing"
+        for path in (self.folder / "tool.log", self.folder / "calls.log"):
+            lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+            if lines:
+                return lines[-1]
+        return "it said nothing"
 
     def services(self) -> dict[str, set[int]]:
         """Return the living processes of each service."""
