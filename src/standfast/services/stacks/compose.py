@@ -14,7 +14,7 @@ from standfast.kernel.errors import ConfigError
 from standfast.services.stacks import graph
 from standfast.services.stacks.dotenv import read_env
 from standfast.services.stacks.fields import Fields, mapping_of
-from standfast.services.stacks.loading import SHARED, Loader, Unit
+from standfast.services.stacks.loading import SHARED, Loader, Unit, declared_name
 from standfast.services.stacks.model import DeclaredService, Resource, Stack
 from standfast.services.stacks.nodes import MappingNode, Node, Place, ScalarNode
 from standfast.services.stacks.problems import Problems
@@ -55,15 +55,16 @@ def read_compose(
     problems = Problems()
     variables = _variables(base, environment)
     loader = Loader(problems)
-    model = loader.model(Unit(paths, base, {"COMPOSE_PROJECT_NAME": project_name(base.name), **variables}))
-    stack_name = project_name(variables.get("COMPOSE_PROJECT_NAME") or _name(model) or base.name)
+    named_so = variables.get("COMPOSE_PROJECT_NAME") or declared_name(paths, variables)
+    stack_name = project_name(named_so or base.name)
+    model = loader.model(Unit(paths, base, {**variables, "COMPOSE_PROJECT_NAME": stack_name}))
     around = Surroundings(problems, base, variables, _section(model, "secrets"), _section(model, "configs"))
     declared = _services(model, around)
     active_profiles = tuple(profiles) or _listed(variables.get("COMPOSE_PROFILES", ""))
     active, inactive = activated(declared, active_profiles, named)
     volumes = _resources(model, "volumes", stack_name, problems)
     networks = _resources(model, "networks", stack_name, problems)
-    _top(model, problems)
+    _judge_top(model, problems)
     graph.check(active, inactive, volumes=volumes, networks=networks, problems=problems)
     return Stack(
         stack_name, paths, base, active, inactive, volumes, networks, active_profiles,
@@ -123,11 +124,6 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _name(model: MappingNode) -> str:
-    node = model.get("name")
-    return node.text if isinstance(node, ScalarNode) else ""
-
-
 def _section(model: MappingNode, key: str) -> Mapping[str, Node]:
     node = model.get(key)
     return node.value if isinstance(node, MappingNode) else {}
@@ -183,7 +179,7 @@ def _resource(get: Fields, key: ScalarNode, stack_name: str) -> Resource:
     return Resource(key.text, name or own, key.file, key.line, is_external, driver, options)
 
 
-def _top(model: MappingNode, problems: Problems) -> None:
+def _judge_top(model: MappingNode, problems: Problems) -> None:
     get = Fields(model, problems, subject="", where="")
     for key in (*SHARED, "name"):
         get.get(key)

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +76,7 @@ class Loader:
             raise refused(node.place, f"there is no tag {node.tag}", fix=f"known: {', '.join(KNOWN_TAGS)}",
                           code="UnknownTag")  # fmt: skip
         if isinstance(node, MappingNode):
+            _need_text_keys(node)
             value = {key: self._filled(inner, variables) for key, inner in node.value.items()}
             return MappingNode(node.place, value, node.keys, tag=node.tag)
         if isinstance(node, SequenceNode):
@@ -216,6 +217,22 @@ class Loader:
             found = mapping_of(settled(root) if found is None else merged(found, root))
         services = found.get("services") if found else None
         return services if isinstance(services, MappingNode) else MappingNode(Place(file, 1), {}, {})
+
+
+def declared_name(files: Sequence[Path], variables: Mapping[str, str]) -> str:
+    """Return what the last of ``files`` that has a ``name`` calls the stack, or nothing."""
+    names = [root.get("name") for file in files for root in read_yaml(file).roots]
+    written = [node for node in names if isinstance(node, ScalarNode) and isinstance(node.value, str)]
+    return substitute(written[-1].text, variables, written[-1].place).text if written else ""
+
+
+def _need_text_keys(node: MappingNode) -> None:
+    for key in node.keys.values():
+        if not isinstance(key.value, str):
+            raise refused(
+                key.place, f"the key {key.text[:40]!r} is {key.kind}, and compose needs text",
+                fix=f'write "{key.text[:40]}":', code="BadType",
+            )  # fmt: skip
 
 
 def _finished(model: MappingNode, unit: Unit) -> MappingNode:

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from standfast.services.stacks.documents import refused
@@ -120,6 +120,22 @@ def _appended(base: Node, over: Node, path: Path) -> Node:
     return SequenceNode(over.place, both)
 
 
+def _hosts(base: Node, over: Node, path: Path) -> Node:
+    found = {node.text: node for part in (base, over) for node in _addresses(part)}
+    return SequenceNode(over.place, tuple(found.values()))
+
+
+def _addresses(node: Node) -> Iterator[ScalarNode]:
+    if not isinstance(node, MappingNode):
+        yield from (inner for inner in as_sequence(settled(node)).nodes if isinstance(inner, ScalarNode))
+        return
+    for key, inner in node.items():
+        for address in as_sequence(inner).nodes:
+            if isinstance(address, ScalarNode):
+                text = f"{key.text}={address.text}"
+                yield ScalarNode(address.place, text, text, is_quoted=True)
+
+
 def _replaced(base: Node, over: Node, path: Path) -> Node:
     return settled(over)
 
@@ -189,6 +205,7 @@ _RULES: dict[Path, _Rule] = {
     ),
     **_table((_service(key) for key in ("depends_on", "networks", "models")), _names),
     _service("build"): _built,
+    _service("extra_hosts"): _hosts,
     _service("logging"): _logged,
     _service("ulimits", "*"): _replaced,
 }

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from standfast.services.stacks import forms
 from standfast.services.stacks.anchoring import is_path
-from standfast.services.stacks.fields import Fields, text_of
+from standfast.services.stacks.fields import Fields, flag_of, size_of, table_of, text_of, whole_of
 from standfast.services.stacks.model import Mount
 from standfast.services.stacks.nodes import MappingNode, Node, Place, Plain
 from standfast.services.stacks.problems import meant
 
 _KINDS = ("bind", "volume", "tmpfs", "npipe", "cluster", "image")
 _FOLDERS = {"secrets": "/run/secrets", "configs": "/"}
+_OPTIONS: dict[str, dict[str, Callable[[Node], Plain]]] = {
+    "bind": {
+        "propagation": text_of, "create_host_path": flag_of, "selinux": text_of, "recursive": text_of,
+    },
+    "volume": {"nocopy": flag_of, "subpath": text_of, "labels": lambda node: dict(table_of(node))},
+    "tmpfs": {"size": size_of, "mode": whole_of},
+    "image": {"subpath": text_of},
+}  # fmt: skip
 _PROPAGATION = ("rprivate", "private", "rshared", "shared", "rslave", "slave")
 
 
@@ -73,13 +81,25 @@ def _long(get: Fields, node: MappingNode) -> Mount:
     if not target and kind != "tmpfs":
         raise ValueError("it has no target")
     source, is_read_only = inner.text("source"), bool(inner.flag("read_only"))
+    if kind == "bind" and not source:
+        raise ValueError("a bind has no source")
     options: dict[str, Plain] = {"create_host_path": True} if kind == "bind" else {}
-    for key in ("bind", "volume", "tmpfs", "image"):
-        said = inner.mapping(key)
-        if said and key == kind:
-            options.update({name: value.plain() for name, value in said.value.items()})
+    for key in _OPTIONS:
+        options |= _said(inner, key, kind)
     inner.finish(harmless=("consistency",))
     return Mount(kind, source, posixpath.normpath(target), node.line, is_read_only, options)
+
+
+def _said(inner: Fields, key: str, kind: str) -> dict[str, Plain]:
+    """Return what a long mount says below ``key``, which must be its own kind."""
+    said = inner.inner(key)
+    if not said:
+        return {}
+    if key != kind:
+        raise ValueError(f"{key} is for mounts of that type, and this one is {kind}")
+    read = {name: said.read(name, form) for name, form in _OPTIONS[key].items()}
+    said.finish()
+    return {name: value for name, value in read.items() if value is not None}
 
 
 def _file(get: Fields, key: str, known: Mapping[str, Node], node: Node) -> Mount | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from standfast.services.stacks.fields import Fields, mapping_of, text_of, whole_of
@@ -47,7 +48,7 @@ def limits_of(get: Fields) -> Limits:
                 options["pids_limit"] = pids
             unsupported += limits.finish()
         if reserved := resources.inner("reservations"):
-            gpus = (*gpus, *reserved.each("devices", lambda node: _gpu(get, node)))
+            gpus = (*gpus, *reserved.each("devices", partial(_gpu, reserved)))
             if (reservation := reserved.size("memory")) is not None:
                 options["mem_reservation"] = reservation
             unsupported += reserved.finish(harmless=("cpus", "generic_resources"))
@@ -114,9 +115,13 @@ def _gpu(get: Fields, node: Node) -> GpuRequest:
         return -1 if text_of(value) == "all" else whole_of(value)
 
     number, ids = inner.read("count", count), inner.texts("device_ids")
+    if number is not None and ids:
+        raise ValueError("count and device_ids exclude each other")
     # Compose takes all devices where neither a number nor ids are given.
     wanted = number if number is not None else 0 if ids else -1
-    driver, capabilities = inner.text("driver"), inner.texts("capabilities") or ("gpu",)
+    driver, capabilities = inner.text("driver"), inner.texts("capabilities")
+    if not capabilities and get.where.endswith("reservations."):
+        raise ValueError("capabilities are missing, such as [gpu]")
     inner.get("options")
     inner.finish()
-    return GpuRequest(wanted, node.line, ids, driver, capabilities)
+    return GpuRequest(wanted, node.line, ids, driver, capabilities or ("gpu",))

@@ -22,20 +22,10 @@ from standfast.services.stacks.model import (
 )
 from standfast.services.stacks.mounts import mounts_of
 from standfast.services.stacks.nodes import MappingNode, Node, Place, Plain, ScalarNode, SequenceNode
+from standfast.services.stacks.options import options_of
 from standfast.services.stacks.problems import Problems
 from standfast.services.stacks.resources import Limits, limits_of
 
-#: What a container engine acts on; carried in compose's own form.
-OPTIONS = (
-    "annotations", "blkio_config", "cap_add", "cap_drop", "cgroup", "cgroup_parent", "cpu_count",
-    "cpu_percent", "cpu_period", "cpu_quota", "cpu_rt_period", "cpu_rt_runtime", "cpu_shares", "cpuset",
-    "device_cgroup_rules", "devices", "dns", "dns_opt", "dns_search", "domainname", "expose",
-    "external_links", "extra_hosts", "group_add", "hostname", "init", "ipc", "links", "logging",
-    "mac_address", "mem_reservation", "mem_swappiness", "memswap_limit", "network_mode",
-    "oom_kill_disable", "oom_score_adj", "pid", "pids_limit", "platform", "privileged", "pull_policy",
-    "read_only", "runtime", "security_opt", "shm_size", "stdin_open", "storage_opt", "sysctls", "tmpfs",
-    "tty", "ulimits", "userns_mode", "uts", "volumes_from",
-)  # fmt: skip
 #: Of what is left, these change nothing about what runs.
 HARMLESS = ("attach", "develop", "pull_refresh_after")
 #: And these do.
@@ -75,7 +65,7 @@ def read_service(key: ScalarNode, node: Node, around: Surroundings) -> DeclaredS
     limits = limits_of(get)
     env_files = _env_files(get, "env_file")
     mounts = mounts_of(get, around.secrets, around.configs)
-    options = {option: value.plain() for option in OPTIONS if (value := get.get(option)) is not None}
+    options = options_of(get)
     service = DeclaredService(
         name, key.file, key.line,
         image=get.text("image"), build=_build(get, around.folder),
@@ -96,7 +86,6 @@ def read_service(key: ScalarNode, node: Node, around: Surroundings) -> DeclaredS
 
 
 def _rest(get: Fields) -> tuple[UnsupportedKey, ...]:
-    get.get("extends")
     return get.finish(harmless=HARMLESS, refused_keys=IMPOSSIBLE)
 
 
@@ -228,7 +217,7 @@ def _port(get: Fields, node: Node) -> tuple[Port, ...]:
 
 def _healthcheck(get: Fields) -> Healthcheck | None:
     inner = get.inner("healthcheck")
-    if not inner:
+    if not inner or not inner.node.value:
         return None
 
     def test(node: Node) -> tuple[str, ...]:
