@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from standfast.app.supervision import supervise
+from standfast.app.supervision import Options, supervise
 from standfast.services.adapters import procfs
 from standfast.services.model import ServiceSpec, ServiceView
 
@@ -74,7 +74,9 @@ class Stand:
     def __init__(self, folder: Path, *specs: ServiceSpec) -> None:
         self.mark = f"test-{os.getpid()}-{time.monotonic_ns()}/"
         self.changes: list[ServiceView] = []
-        self.supervision = supervise(specs, folder / "data", mark=self.mark, on_change=self.changes.append)
+        self.supervision = supervise(
+            specs, folder / "data", mark=self.mark, options=Options(on_change=self.changes.append)
+        )
         self.supervisor = self.supervision.supervisor
         self.stop = asyncio.Event()
 

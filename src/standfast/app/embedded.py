@@ -24,7 +24,7 @@ from standfast.app.progress import COMMANDS
 from standfast.app.reporters import Reporter
 from standfast.app.scheduler import Scheduler
 from standfast.app.service_control import Control
-from standfast.app.supervision import Supervision, supervise
+from standfast.app.supervision import Options, Supervision, supervise
 from standfast.app.tokens import TokenStore, local_token
 from standfast.facts.database import Tx
 from standfast.kernel.errors import StandfastError
@@ -234,10 +234,12 @@ def _supervision(plane: ControlPlane, url: str, changed: asyncio.Event) -> Super
         services_of(plane.config, url=url),
         data_dir,
         mark=hold.mark_of(data_dir),
-        clock=plane.clock,
-        entropy=plane.entropy,
-        rules=tuple(plane.config.folder / one for one in plane.config.stack.rules),
-        on_change=lambda _: changed.set(),
+        options=Options(
+            clock=plane.clock,
+            entropy=plane.entropy,
+            rules=tuple(plane.config.folder / one for one in plane.config.stack.rules),
+            on_change=lambda _: changed.set(),
+        ),
     )
 
 

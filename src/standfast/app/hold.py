@@ -35,9 +35,7 @@ def own_identity() -> Identity:
 
 
 def mark_of(data_dir: Path) -> str:
-    """Return the mark of everything that the instance starts, in every run of it: what outlives one run is
-    taken back by the next.
-    """
+    """Return the mark of everything that the instance starts; what outlives one run is the next one's."""
     return f"{instance_id(data_dir)}/"
 
 
@@ -87,7 +85,7 @@ def describe_leftovers(data_dir: Path) -> list[str]:
 
 
 def end_leftovers(data_dir: Path) -> list[str]:
-    """End everything that an earlier run of this instance left, in order where its shims live; return what it was.
+    """End everything that an earlier run of this instance left, in order where shims live; say what it was.
 
     Raises ConflictError where something of it cannot be ended. Call it while holding the directory.
     """

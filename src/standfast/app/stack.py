@@ -1,4 +1,4 @@
-"""The supervisor of a stack alone: a small process that reads what to run, runs it, and answers on its socket.
+"""The supervisor of a stack alone: a small process that reads what to run, runs it, and answers.
 
 Run as ``python -m standfast.app.stack DATA_DIR``; ``stack.json`` in there was written by ``standfast up``. It
 imports neither the API nor the configuration's reader: two hundred services must not need a large supervisor.
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from standfast.app.service_control import Control
-from standfast.app.supervision import LOGS_NAME, supervise
+from standfast.app.supervision import LOGS_NAME, Options, supervise
 from standfast.kernel.clock import SystemClock, iso
 from standfast.kernel.errors import StandfastError
 from standfast.services.adapters import procfs
@@ -53,16 +53,19 @@ def main() -> int:
 
 
 async def _run(data_dir: Path, stack: Mapping[str, Any]) -> None:
-    stop, asked = asyncio.Event(), []
+    stop = asyncio.Event()
+    asked: list[str] = []
     specs = [spec_from_dict(one) for one in stack["services"]]
     supervision = supervise(
         specs,
         data_dir,
         mark=stack["mark"],
-        budgets=Budgets(**stack["budgets"]),
-        drivers=_drivers(data_dir, stack),
-        rules=tuple(Path(one) for one in stack["rules"]),
-        on_change=_tell_change,
+        options=Options(
+            budgets=Budgets(**stack["budgets"]),
+            drivers=_drivers(data_dir, stack),
+            rules=tuple(Path(one) for one in stack["rules"]),
+            on_change=_tell_change,
+        ),
     )
     loop = asyncio.get_running_loop()
 
@@ -105,10 +108,9 @@ def _write_run(data_dir: Path, stack: Mapping[str, Any]) -> None:
     """Write down that this stack lives, as ``app.instance.Run`` reads it."""
     identity = procfs.identify(os.getpid())
     assert identity is not None, "this process can see itself"
-    run = {
-        **{key: stack[key] for key in ("instance", "name", "version", "config", "blueprint", "started_from")},
-        "process": list(identity), "started_at": iso(SystemClock().wall()), "url": "", "children": [],
-    }  # fmt: skip
+    kept = ("instance", "name", "version", "config", "blueprint", "started_from")
+    run = {key: stack[key] for key in kept}
+    run |= {"process": list(identity), "started_at": iso(SystemClock().wall()), "url": "", "children": []}
     new = data_dir / f"{RUN_NAME}.new"
     new.write_text(json.dumps(run))
     new.replace(data_dir / RUN_NAME)

@@ -25,15 +25,21 @@ from standfast.app.embedded import LOG_NAME, Stop
 from standfast.app.instance import LOGS_NAME, Run, read_run, register
 from standfast.app.reporters import Reporter
 from standfast.app.stack import STACK_NAME
+from standfast.kernel.canonical import canonical_json
 from standfast.kernel.clock import SystemClock, iso
-from standfast.kernel.errors import ConfigError, ConflictError, StandfastError, StoreUnavailableError, TransientError
+from standfast.kernel.errors import (
+    ConfigError,
+    ConflictError,
+    StandfastError,
+    StoreUnavailableError,
+    TransientError,
+)
 from standfast.services.adapters.control import ask
 from standfast.services.adapters.journal import FileJournal
 from standfast.services.decide.order import problems
 from standfast.services.decide.up import Failed, Pending, Up, judge_up
 from standfast.services.model import ServiceSpec
 from standfast.services.wire import spec_to_dict
-from standfast.kernel.canonical import canonical_json
 
 _LOOK_S = 0.25
 _SHOW_S = 1.0
@@ -41,7 +47,8 @@ _SHOW_S = 1.0
 _START_S = 20.0
 #: A supervisor that dies so often within a minute has a fault that another start does not cure.
 _MOST_RESPAWNS = 3
-OK, UNHEALTHY, PENDING, BUG = 0, 3, 8, 70
+OK, BUG = 0, 70
+_COMMANDS = "standfast status · standfast explain SERVICE · standfast down"
 
 
 def specs_of(config: Config) -> tuple[ServiceSpec, ...]:
@@ -49,7 +56,9 @@ def specs_of(config: Config) -> tuple[ServiceSpec, ...]:
     specs = programs_of(config)
     found = problems(specs)
     if found:
-        more = f" (and {len(found) - 1} more: {'; '.join(one.what for one in found[1:4])})" if found[1:] else ""
+        more = (
+            f" (and {len(found) - 1} more: {'; '.join(one.what for one in found[1:4])})" if found[1:] else ""
+        )
         raise ConfigError(f"{found[0].what}{more}", fix=found[0].fix, code=found[0].code)
     return specs
 
@@ -57,8 +66,7 @@ def specs_of(config: Config) -> tuple[ServiceSpec, ...]:
 def start(config: Config, *, started_from: Path) -> int:
     """Have a supervisor run for ``config``; return its process number once it answers.
 
-    Where one runs already, it is given the declaration as it is now. Raises StandfastError where none can be
-    had.
+    One that runs already is given the declaration as it is now. StandfastError where none can be had.
     """
     specs = specs_of(config)
     data_dir = config.data_dir
@@ -90,7 +98,9 @@ def _write_stack(config: Config, specs: Sequence[ServiceSpec], started_from: Pat
         new.replace(data_dir / STACK_NAME)
     except OSError as error:
         raise StoreUnavailableError(
-            f"{data_dir / STACK_NAME} cannot be written", why=error.strerror or str(error), fix=f"df -h {data_dir}"
+            f"{data_dir / STACK_NAME} cannot be written",
+            why=error.strerror or str(error),
+            fix=f"df -h {data_dir}",
         ) from error
     with contextlib.suppress(StandfastError):
         register(data_dir, _run_of(config, started_from))
@@ -159,7 +169,7 @@ async def accompany(config: Config, reporter: Reporter, *, started_from: Path) -
     with contextlib.closing(reporter), _signals(stop):
         await asyncio.to_thread(start, config, started_from=started_from)
         reporter.say(f"the data is in {data_dir}; Ctrl-C ends the stack")
-        reporter.say("in another terminal, in the same folder: standfast status · standfast explain SERVICE · standfast down")
+        reporter.say(f"in another terminal, in the same folder: {_COMMANDS}")
         respawns = 0
         # Each turn looks once; ends when the stack has ended.
         while not stop.asked.is_set():
@@ -171,7 +181,9 @@ async def accompany(config: Config, reporter: Reporter, *, started_from: Path) -
                     reporter.say("the stack was stopped")
                     return OK
                 if respawns >= _MOST_RESPAWNS:
-                    reporter.say(f"the supervisor died {respawns + 1} times; its services go on: standfast logs")
+                    reporter.say(
+                        f"the supervisor died {respawns + 1} times, its services go on: standfast logs"
+                    )
                     return BUG
                 respawns += 1
                 await asyncio.to_thread(_spawn, data_dir)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,13 @@ from standfast.kernel.clock import Clock, Entropy, SystemClock, SystemEntropy
 from standfast.services.adapters import procfs
 from standfast.services.adapters.local import DriverMaker, LocalMachine
 from standfast.services.adapters.probes import run_command
-from standfast.services.driver import Supervisor
+from standfast.services.driver import Means, Supervisor
 from standfast.services.failures.model import Classified, Evidence
 from standfast.services.history import DATABASE_NAME, History
 from standfast.services.model import Budgets, ServiceSpec, ServiceView
 
 if TYPE_CHECKING:
-    from standfast.services.failures.rules import Rules
+    from standfast.services.failures.rules import Rule
 
 LOGS_NAME = "logs"
 log = logging.getLogger(__name__)
@@ -40,39 +40,40 @@ class Supervision:
         self.history.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What may differ between supervisors; ``rules`` are files of the user's own failure rules."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    entropy: Entropy = field(default_factory=SystemEntropy)
+    budgets: Budgets = field(default_factory=Budgets)
+    drivers: Mapping[str, DriverMaker] = field(default_factory=dict)
+    rules: tuple[Path, ...] = ()
+    on_change: Callable[[ServiceView], None] = lambda _: None
+
+
 def supervise(
-    specs: Iterable[ServiceSpec],
-    data_dir: Path,
-    *,
-    mark: str,
-    clock: Clock | None = None,
-    entropy: Entropy | None = None,
-    budgets: Budgets | None = None,
-    drivers: Mapping[str, DriverMaker] | None = None,
-    rules: tuple[Path, ...] = (),
-    on_change: Callable[[ServiceView], None] = lambda _: None,
+    specs: Iterable[ServiceSpec], data_dir: Path, *, mark: str, options: Options | None = None
 ) -> Supervision:
     """Return a supervisor of ``specs`` that keeps its records in ``data_dir``; StoreError where it cannot.
 
-    ``mark`` names the instance in the environment of everything that it starts; ``rules`` are files of the
-    user's own failure rules.
+    ``mark`` names the instance in the environment of everything that it starts.
     """
-    clock = clock or SystemClock()
+    chosen = options or Options()
+    clock = chosen.clock
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    machine = LocalMachine(mark, data_dir, logs=data_dir / LOGS_NAME, clock=clock, more=drivers)
+    machine = LocalMachine(mark, data_dir, logs=data_dir / LOGS_NAME, clock=clock, more=chosen.drivers)
     history = History(data_dir / DATABASE_NAME, clock, boot_id=procfs.boot_id())
-    supervisor = Supervisor(
-        specs,
+    means = Means(
         machine,
         history,
         check=run_command,
         clock=clock,
-        entropy=entropy or SystemEntropy(),
-        budgets=budgets,
-        recognise=functools.partial(_recognise, rules),
-        on_change=on_change,
+        entropy=chosen.entropy,
+        budgets=chosen.budgets,
+        recognise=functools.partial(_recognise, chosen.rules),
     )
-    return Supervision(supervisor, history)
+    return Supervision(Supervisor(specs, means, on_change=chosen.on_change), history)
 
 
 def _recognise(files: tuple[Path, ...], evidence: Evidence) -> Classified | None:
@@ -88,7 +89,7 @@ def _recognise(files: tuple[Path, ...], evidence: Evidence) -> Classified | None
 
 
 @functools.cache
-def _rules(files: tuple[Path, ...]) -> Rules:
-    from standfast.services.failures.rules import load_rules  # noqa: PLC0415
+def _rules(files: tuple[Path, ...]) -> tuple[Rule, ...]:
+    from standfast.services.failures.rules import rules_with  # noqa: PLC0415
 
-    return load_rules(files)
+    return rules_with(files)

@@ -1,4 +1,4 @@
-"""The supervisor: brings the declared services up in the order of their needs, and ends them in the opposite one.
+"""The supervisor: brings services up in the order of their needs, and ends them in the opposite one.
 
 It makes no process of its own and holds nothing that would be lost with it: killed, its services go on, and
 the next one takes them back with what has happened to them since.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from standfast.kernel.clock import Clock, Entropy, SystemClock, SystemEntropy
+from standfast.services.decide.after import USUAL_BUDGETS
 from standfast.services.decide.order import dependants
 from standfast.services.failures.model import Classified, Evidence
 from standfast.services.life import Service, Surroundings
@@ -33,28 +35,34 @@ _SWEEP_S = 3.0
 _BOUND_S = 2.0
 
 
-class Supervisor:
-    """Keeps services running on ``machine``; ``on_change`` hears of every change of state.
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a supervisor works with: ``recognise`` names failures, ``check`` runs the commands of needs."""
 
-    ``specs`` must be free of the problems that ``decide.order.problems`` finds. ``recognise`` names failures;
-    ``check`` runs the commands of needs.
+    machine: Machine
+    memory: Memory
+    check: Check
+    clock: Clock = field(default_factory=SystemClock)
+    entropy: Entropy = field(default_factory=SystemEntropy)
+    budgets: Budgets = USUAL_BUDGETS
+    recognise: Callable[[Evidence], Classified | None] = lambda _: None
+
+
+class Supervisor:
+    """Keeps services running; ``on_change`` hears of every change of state.
+
+    ``specs`` must be free of the problems that ``decide.order.problems`` finds.
     """
 
     def __init__(
         self,
         specs: Iterable[ServiceSpec],
-        machine: Machine,
-        memory: Memory,
+        means: Means,
         *,
-        check: Check,
-        clock: Clock | None = None,
-        entropy: Entropy | None = None,
-        budgets: Budgets | None = None,
-        recognise: Callable[[Evidence], Classified | None] = lambda _: None,
         on_change: Callable[[ServiceView], None] = lambda _: None,
     ) -> None:
-        self._machine = machine
-        self._memory = memory
+        self._machine = means.machine
+        self._memory = means.memory
         self._on_change = on_change
         self._hurry = asyncio.Event()
         self._moved = asyncio.Event()
@@ -63,23 +71,23 @@ class Supervisor:
         self._group: asyncio.TaskGroup | None = None
         self._is_ending = False
         self._around = Surroundings(
-            clock=clock or SystemClock(),
-            entropy=entropy or SystemEntropy(),
-            machine=machine,
-            memory=memory,
+            clock=means.clock,
+            entropy=means.entropy,
+            machine=means.machine,
+            memory=means.memory,
             hurry=self._hurry,
-            budgets=budgets or Budgets(),
+            budgets=means.budgets,
             states=self.states,
             spent=self._spent,
             ports_of=self._addresses_of,
-            recognise=recognise,
-            check=check,
+            recognise=means.recognise,
+            check=means.check,
             changed=self._note_change,
         )
         self._services = {spec.name: self._make(spec) for spec in specs}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take back what runs, start everything else, and keep it so until ``stop`` is set; then end all of it.
+        """Take back what runs, start everything else, keep it so until ``stop`` is set; then end all of it.
 
         Returns when nothing of it runs any more, or at once after ``leave``. An exception is a bug; what runs
         goes on then, too.
@@ -201,7 +209,7 @@ class Supervisor:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def _sweep(self) -> None:
-        """See by one look which services still listen; a connection each would cost a hundred times as much."""
+        """See by one look which services still listen: a connection each would cost far more."""
         # Ends by cancellation.
         while True:
             await asyncio.sleep(_SWEEP_S)

@@ -10,6 +10,7 @@ bring up the very database that everything else is kept in.
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from collections import defaultdict, deque
@@ -102,7 +103,8 @@ class History:
             "code": end.status.code, "signal": end.status.signal_number, "lived_s": end.lived_s,
             "ready_s": end.ready_s, "left_behind": end.left_behind, "oom_kills": end.oom_kills,
             "last_line": end.last_line, "print": end.print_, "down": json.dumps(end.down),
-            "asked_by": end.asked_by, "class": end.cls, "action": end.action, "rule": end.rule, "fix": end.fix,
+            "asked_by": end.asked_by, "class": end.cls, "action": end.action, "rule": end.rule,
+            "fix": end.fix,
             "evidence": json.dumps(end.evidence), "is_permanent": end.is_permanent, "inputs": end.inputs,
         }  # fmt: skip
         self._put("ended", row)
@@ -162,7 +164,7 @@ class History:
             if not waiting:
                 return
             try:
-                self._database.write_now(lambda tx, all_=waiting: [write(tx) for write in all_])
+                self._database.write_now(functools.partial(_write_all, waiting))
             except StandfastError as error:
                 self._trouble = str(error)
                 with self._woken:
@@ -175,6 +177,11 @@ class History:
                 # New ones came to the right while these were written; dropped ones left from the left.
                 for _ in range(min(len(waiting), len(self._queue))):
                     self._queue.popleft()
+
+
+def _write_all(writes: Sequence[_Write], tx: Tx) -> None:
+    for write in writes:
+        write(tx)
 
 
 def void(_: object) -> None:

@@ -1,4 +1,4 @@
-"""Drives one service: clear the way, begin a life, watch it, decide after its end; the rules are in ``decide``."""
+"""Drives one service: clear the way, begin a life, watch it, decide after its end; rules: ``decide``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from standfast.services.decide.digest import digest_of
 from standfast.services.decide.moves import move
 from standfast.services.decide.order import unmet
 from standfast.services.decide.readiness import grace_of
-from standfast.services.endings import end_of
+from standfast.services.endings import Circumstances, end_of
 from standfast.services.failures.model import Classified, Evidence
 from standfast.services.model import (
     Budgets,
@@ -35,7 +35,7 @@ from standfast.services.model import (
     Spent,
 )
 from standfast.services.ports import Check, Journal, Machine, Memory, Running
-from standfast.services.watch import Watch
+from standfast.services.watch import MEMORY_LIMIT, Watch
 
 #: How often a held service's inputs are looked at.
 _INPUTS_S = 2.0
@@ -225,7 +225,7 @@ class Service:
             self._become(_E.STOP)
 
     def _recall(self) -> None:
-        """Go on with a hold that an earlier supervisor of this boot had come to, if nothing has changed since."""
+        """Go on with a hold that an earlier supervisor had come to, if nothing has changed since."""
         last = self._history[-1] if self._history else None
         inputs = self._around.machine.driver(self.spec.driver).inputs(self.spec)
         if last is not None and last.at_s > float("-inf") and last.inputs == inputs:
@@ -237,7 +237,8 @@ class Service:
     def _decide(self) -> Restart | Held | Parked | Done:
         unit = int.from_bytes(self._around.entropy.token_bytes(4), "big") / 2**32
         spent = self._around.spent(self.spec)
-        return after_exit(self.spec, tuple(self._history), unit=unit, spent=spent, budgets=self._around.budgets)
+        budgets = self._around.budgets
+        return after_exit(self.spec, tuple(self._history), unit=unit, spent=spent, budgets=budgets)
 
     async def _turn(self) -> None:
         """Do the next thing: wait for what is in the way, or live."""
@@ -275,7 +276,7 @@ class Service:
         await self._live(running)
 
     async def _unmet_need(self) -> Obstacle | None:
-        """Return the first need that is not true, or that nobody can tell; each is looked at before each start."""
+        """Return the first need that is not true, or that nobody can tell."""
         for need in self.spec.needs:
             try:
                 async with asyncio.timeout(need.timeout_s):
@@ -380,8 +381,7 @@ class Service:
         asked_by = self._asked_by or "standfast" if was_asked else watch.ended_by_us or outcome.asked_by
         states = self._around.states()
         waited = tuple(one.name for one in unmet(self.spec, states))
-        end, evidence = end_of(
-            outcome,
+        known = Circumstances(
             lines=self.journal.lines(),
             lived_s=max(now_s - running.started_s, 0.0),
             ready_s=0.0 if ready_at_s is None else max(now_s - ready_at_s, 1e-3),
@@ -392,7 +392,12 @@ class Service:
             addresses=self._around.ports_of(self.spec),
             command=self.spec.command,
         )
+        end, evidence = end_of(outcome, known)
         if not was_asked and not outcome.lost:
+            if watch.ended_by_us:
+                # It was ended for what it did; nobody wanted it stopped.
+                is_over = watch.ended_by_us.startswith(MEMORY_LIMIT)
+                evidence = replace(evidence, asked_by="", is_oom_flagged=is_over)
             evidence = self._around.machine.witness.at_death(evidence, started_s=running.started_s)
             evidence = replace(evidence, repeats=self._repeats(end))
             end = _named(end, self._around.recognise(evidence))

@@ -78,13 +78,14 @@ def _of_end(history: tuple[End, ...]) -> dict[str, Any]:
     if not history:
         return {}
     last = history[-1]
+    recent = [end.lived_s for end in history[-_RECENT:] if end.at_s > float("-inf")]
     return {
         "last_exit": f"{last.status.text} after {last.lived_s:.1f} s at {last.at}",
         "last_error": last.last_line,
         "cls": last.cls,
         "action": last.action,
         "evidence": last.evidence,
-        "longest_life_s": max((end.lived_s for end in history[-_RECENT:] if end.at_s > float("-inf")), default=0.0),
+        "longest_life_s": max(recent, default=0.0),
     }
 
 

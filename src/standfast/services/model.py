@@ -176,6 +176,9 @@ class Limits(NamedTuple):
     cpus: float = 0.0
 
 
+NO_LIMITS = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
     """A service as it was declared.
@@ -195,7 +198,7 @@ class ServiceSpec:
     restart: RestartPolicy = RestartPolicy()
     depends_on: tuple[Dependency, ...] = ()
     needs: tuple[Need, ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     watch: tuple[Path, ...] = ()
     kind: Literal["daemon", "task"] = "daemon"
     stop_signal: int = int(signal.SIGTERM)

@@ -16,6 +16,8 @@ its input ends the host; the shims go on. A shim minds one life:
    left when its time is over. SIGUSR1 ends it at once. The shim leaves last.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import errno
@@ -27,6 +29,10 @@ import signal
 import socket
 import struct
 import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # Importing it would make every shim larger.
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SFD_CLOEXEC, _SFD_NONBLOCK = 0o2000000, 0o4000
@@ -83,7 +89,7 @@ class Shim:
     ``stop_timeout_s``, ``record`` (kept in life.json as it is).
     """
 
-    def __init__(self, request: dict) -> None:
+    def __init__(self, request: dict[str, Any]) -> None:
         self.request = request
         self.child = 0
         self.told = {**request["record"], "life": request["life"], "shim": [0, 0], "child": [0, 0]}
@@ -98,7 +104,7 @@ class Shim:
         self.kill_at_s: float | None = None
         self.is_written = True
         self.notify: socket.socket | None = None
-        self.shared_kills = None
+        self.shared_kills: int | None = None
 
     def run(self) -> int:
         """Mind the life from its start until nothing of it is left."""
@@ -199,7 +205,8 @@ class Shim:
         now = _oom_kills_of_own()
         shared = None if now is None or self.shared_kills is None else now - self.shared_kills
         self.told["exit"] = {
-            "code": 0 if by else os.WEXITSTATUS(status), "signal": by, "s": time.monotonic(), "at": time.time(),
+            "code": 0 if by else os.WEXITSTATUS(status), "signal": by,
+            "s": time.monotonic(), "at": time.time(),
             "left": len(left), "oom_kills": kills, "shared_oom_kills": shared, "peak_bytes": peak,
         }  # fmt: skip
         self.told["stopped"] = False
@@ -221,7 +228,7 @@ class Shim:
             return
         for folder in self.request["cgroups"]:
             with contextlib.suppress(OSError):
-                os.rmdir(folder)
+                os.rmdir(folder)  # noqa: PTH106
         self.told["gone"] = True
         tries = 0
         # A full disk may have room again; the supervisor, where there is one, has been told already.
@@ -252,6 +259,7 @@ class Shim:
         self.request["env"]["NOTIFY_SOCKET"] = "@" + name[1:]
 
     def _listen(self) -> None:
+        assert self.notify is not None
         with contextlib.suppress(OSError):
             raw, ancillary, _, _ = self.notify.recvmsg(8192, socket.CMSG_SPACE(12))
             if not any(struct.unpack("iii", data[:12])[1] in (0, os.getuid()) for _, _, data in ancillary):
@@ -264,7 +272,7 @@ class Shim:
             self.tell()
 
 
-def _become(request: dict, shim: int, log: int, writing: int) -> None:
+def _become(request: dict[str, Any], shim: int, log: int, writing: int) -> None:
     """Turn this process into the service; a command that cannot run is told in the log, and by 127 or 126."""
     code = 126
     try:
@@ -298,7 +306,7 @@ def _signal_file() -> int:
     _LIBC.sigemptyset(mask)
     for number in _HEARD:
         _LIBC.sigaddset(mask, int(number))
-    file = _LIBC.signalfd(-1, mask, _SFD_CLOEXEC | _SFD_NONBLOCK)
+    file: int = _LIBC.signalfd(-1, mask, _SFD_CLOEXEC | _SFD_NONBLOCK)
     if file < 0:
         raise OSError(ctypes.get_errno(), "signalfd")
     return file
@@ -347,7 +355,7 @@ def _spare_from_oom(adjustment: int) -> None:
         file.write(str(adjustment))
 
 
-def _memory_of(cgroups: list) -> tuple:
+def _memory_of(cgroups: list[str]) -> tuple[int | None, int]:
     """Return (kills by the kernel, most bytes used) of the control groups, None and 0 where unknown."""
     kills, peak = None, 0
     for folder in cgroups:

@@ -14,6 +14,7 @@ from standfast.services.ports import Prober, Running
 
 #: Between two probes of a life that is not ready yet: of a young one, and of one that takes its time.
 _YOUNG_PROBE_S, _SLOW_PROBE_S, _YOUNG_S = 0.05, 0.25, 5.0
+MEMORY_LIMIT = "memory limit"
 #: How often memory is looked at where the kernel keeps no limit.
 _MEMORY_S = 1.0
 
@@ -114,7 +115,7 @@ class Watch:
         while used <= limit_bytes:
             await asyncio.sleep(_MEMORY_S)
             used = self.running.memory_bytes()
-        self.ended_by_us = f"memory limit: {used} bytes in use, {limit_bytes} allowed"
+        self.ended_by_us = f"{MEMORY_LIMIT}: {used} bytes in use, {limit_bytes} allowed"
         self.running.kill()
 
     async def _probe(self) -> None:

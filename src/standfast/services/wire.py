@@ -28,7 +28,7 @@ def spec_to_dict(spec: ServiceSpec) -> dict[str, Any]:
 
 
 def spec_from_dict(raw: Mapping[str, Any]) -> ServiceSpec:
-    """Return the declaration that ``spec_to_dict`` wrote; KeyError, TypeError or ValueError for anything else."""
+    """Return the declaration that ``spec_to_dict`` wrote; KeyError, TypeError, ValueError for others."""
     known = dict(raw)
     known |= {
         "command": tuple(raw["command"]),

@@ -63,7 +63,7 @@ def _wanted(limits: Limits, paths: Mapping[str, str], root: Path) -> list[tuple[
     missing = [name for name in controllers if name not in enabled]
     if missing:
         (parent / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in missing))
-    settings = {}
+    settings: dict[str, str] = {}
     if limits.memory_bytes:
         settings |= {"memory.max": str(limits.memory_bytes), "memory.oom.group": "1"}
     if limits.cpus:

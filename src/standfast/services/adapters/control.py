@@ -1,4 +1,4 @@
-"""The supervisor's own door: a socket in the data directory, so that it can be asked when nothing else answers.
+"""The supervisor's own door: a socket in the data directory, which answers when nothing else does.
 
 A request is one line of JSON, ``{"op": NAME, ...}``; so is the reply, ``{"data": ...}`` or
 ``{"error": {"code", "what", "fix"}}``. Who may reach the data directory may ask for anything.

@@ -46,7 +46,7 @@ class FileJournal:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def begin(self) -> int:
-        """Move a file aside that is too large; return where the next life's output begins (see ``resume``)."""
+        """Move a file aside that is too large; return where the next life's output begins."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._size() > self._limit_bytes:
             self._path.replace(self._older)

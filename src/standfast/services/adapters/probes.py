@@ -25,7 +25,7 @@ _READ_BYTES = 16_384
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", ""})  # noqa: S104 - compared, not bound
 
 
-class _Bad(Exception):
+class _BadAnswerError(Exception):
     """A probe's answer that is not the wanted one: (reason, detail)."""
 
 
@@ -42,7 +42,7 @@ class LocalProber:
         try:
             async with asyncio.timeout(readiness.timeout_s):
                 await self._ask(readiness, spec, running)
-        except _Bad as bad:
+        except _BadAnswerError as bad:
             return self._sample(*bad.args)
         except TimeoutError:
             return self._sample("NoAnswer", f"{target} gave no answer within {readiness.timeout_s:g} s")
@@ -56,7 +56,7 @@ class LocalProber:
         return self._sample("", "")
 
     def listening(self, targets: Sequence[str]) -> Sequence[bool]:
-        """Return which ``HOST:PORT`` of this machine are certainly listened on now, by one look at the kernel's table."""
+        """Return which ``HOST:PORT`` of this machine are certainly listened on now, by one look."""
         ports = procfs.listening_ports()
         split = [target.rpartition(":") for target in targets]
         return [
@@ -74,11 +74,11 @@ class LocalProber:
             await _run(readiness.command, spec)
         elif readiness.log:
             if not self._journal_of(spec.name).saw(readiness.log):
-                raise _Bad("NotYet", f"no line of this life matches {readiness.log!r} yet")
+                raise _BadAnswerError("NotYet", f"no line of this life matches {readiness.log!r} yet")
         elif readiness.file:
             _look_at_file((spec.cwd or Path.cwd()) / readiness.file, running.started_at)
         elif running.said_ready_s() is None:
-            raise _Bad("NotYet", "it has not said READY=1 yet (sd_notify)")
+            raise _BadAnswerError("NotYet", "it has not said READY=1 yet (sd_notify)")
 
     def _sample(self, reason: str, detail: str) -> ProbeSample:
         return ProbeSample(self._clock.monotonic(), reason, detail)
@@ -111,17 +111,19 @@ async def run_command(command: Sequence[str], spec: ServiceSpec) -> tuple[int, s
 async def _run(command: Sequence[str], spec: ServiceSpec) -> None:
     code, said = await run_command(command, spec)
     if code:
-        raise _Bad("CommandFailed", f"{command[0]} ended with exit code {code}{f': {said}' if said else ''}")
+        raise _BadAnswerError(
+            "CommandFailed", f"{command[0]} ended with exit code {code}{f': {said}' if said else ''}"
+        )
 
 
 def _look_at_file(path: Path, started_at: float) -> None:
     try:
         changed_at = path.stat().st_mtime
     except OSError as error:
-        raise _Bad("NotYet", f"{path} is not there yet") from error
+        raise _BadAnswerError("NotYet", f"{path} is not there yet") from error
     # File systems keep time in coarser grains than clocks.
     if changed_at < started_at - 1.0:
-        raise _Bad("NotYet", f"{path} is older than this life")
+        raise _BadAnswerError("NotYet", f"{path} is older than this life")
 
 
 async def _ask_http(readiness: Readiness) -> None:
@@ -141,11 +143,13 @@ async def _ask_http(readiness: Readiness) -> None:
         await _close(writer)
     if status != readiness.status:
         said = " ".join(body.decode("utf-8", "replace").split())[:120]
-        raise _Bad(
+        raise _BadAnswerError(
             "WrongStatus", f"{readiness.http} answered {status}, not {readiness.status}{said and ': ' + said}"
         )
     if readiness.body and not re.search(readiness.body, body.decode("utf-8", "replace")):
-        raise _Bad("WrongBody", f"{readiness.http} answered without {readiness.body!r} in its body")
+        raise _BadAnswerError(
+            "WrongBody", f"{readiness.http} answered without {readiness.body!r} in its body"
+        )
 
 
 async def _read(

@@ -116,9 +116,9 @@ class LocalRunning:
 
     def said_ready_s(self) -> float | None:
         """Return when it said READY=1; a hint that was lost is made good by the file."""
-        if self._life.ready_s is None and (current := read_life(self._folder)) is not None:
-            if current.life == self._life.life:
-                self.hear(current)
+        current = read_life(self._folder) if self._life.ready_s is None else None
+        if current is not None and current.life == self._life.life:
+            self.hear(current)
         return self._life.ready_s
 
     async def ended(self) -> Outcome:
@@ -235,9 +235,8 @@ class LocalProcesses:
     async def start(self, spec: ServiceSpec) -> LocalRunning:
         """Begin one life of ``spec``; raises OSError where no process could be made."""
         life = os.urandom(8).hex()
-        folder = self._root / spec.name
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        log_at = self._journal_of(spec.name).begin()
+        folder = self._folder_of(spec.name)
+        log_at = self._journal_of(spec.name).begin()  # A look and at most a rename: not worth a thread.
         groups = cgroups.make(spec.limits, f"standfast-{spec.name}-{life}")
         self._expected[life] = asyncio.get_running_loop().create_future()
         try:
@@ -251,6 +250,11 @@ class LocalProcesses:
         running = LocalRunning(folder, told, self._mark)
         self._running[spec.name] = running
         return running
+
+    def _folder_of(self, name: str) -> Path:
+        folder = self._root / name
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
 
     def found(self) -> Sequence[LocalRunning]:
         """Return the lives that are written down and whose end nobody took note of."""
@@ -286,13 +290,14 @@ class LocalProcesses:
     def _request(
         self, spec: ServiceSpec, life: str, log_at: int, folders: tuple[str, ...]
     ) -> dict[str, object]:
-        mark = f"{self._mark}{spec.name}/{life}/"
+        mark = {procfs.MARK_VARIABLE: f"{self._mark}{spec.name}/{life}/"}
+        env = dict(os.environ) | {"PYTHONUNBUFFERED": "1"} | dict(spec.env) | mark
         return {
             "life": life,
             "folder": str(self._root / spec.name),
             "command": list(spec.command),
             "cwd": str(spec.cwd or Path.cwd()),
-            "env": dict(os.environ) | {"PYTHONUNBUFFERED": "1"} | dict(spec.env) | {procfs.MARK_VARIABLE: mark},
+            "env": env,
             "log": self._journal_of(spec.name).path,
             "cgroups": list(folders),
             "notify": spec.ready.notify,

@@ -110,7 +110,7 @@ def stopped_below(pid: int) -> int:
 
 
 def memory_below(pid: int) -> int:
-    """Return the resident memory of ``pid`` and its descendants in bytes; what cannot be read counts nothing."""
+    """Return the resident memory of ``pid`` and its descendants in bytes, as far as it can be read."""
     unseen, seen, pages = [pid], 0, 0
     # Each turn takes one off; bounded as above.
     while unseen and seen < _MOST_DESCENDANTS:

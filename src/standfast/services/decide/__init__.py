@@ -1,3 +1,5 @@
-"""The rules of supervision, by decision: where a service stands, whether it is ready, what follows its end,
+"""The rules of supervision, by decision.
+
+Where a service stands, whether it is ready, what follows its end,
 what comes after what.
 """

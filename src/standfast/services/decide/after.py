@@ -38,6 +38,7 @@ _DRAWN_OUT, _DRAWN_UNIT = 1.05, 0.1
 #: Never ready in so many times K lives, each with another end: as hopeless as the same end K times.
 _VARIED_FACTOR = 3
 _NEVER_S = float("inf")
+NOTHING_SPENT, USUAL_BUDGETS = Spent(), Budgets()
 
 #: Exit codes that mean "do not try again": the shim's and shells' 126 and 127, and sysexits(3).
 PERMANENT_CODES: Mapping[int, str] = {
@@ -60,8 +61,8 @@ def after_exit(
     history: Sequence[End],
     *,
     unit: float,
-    spent: Spent = Spent(),
-    budgets: Budgets = Budgets(),
+    spent: Spent = NOTHING_SPENT,
+    budgets: Budgets = USUAL_BUDGETS,
 ) -> Restart | Held | Parked | Done:
     """Decide what follows the last of ``history``, an end that nobody asked for.
 
@@ -134,7 +135,7 @@ def _recognised(spec: ServiceSpec, last: End) -> Held | None:
 
 
 def _slow_s(last: End, vain: int, unit: float) -> float:
-    """Return the wait after ``vain`` slow tries; a network that fails is waited for without losing patience."""
+    """Return the wait after ``vain`` slow tries; for a network it does not grow."""
     slow_s = SLOW_TRIES_S[min(max(vain, 0), len(SLOW_TRIES_S) - 1)]
     slow_s = SLOW_TRIES_S[0] if last.action == "backoff" else slow_s
     return slow_s * (_DRAWN_OUT + _DRAWN_UNIT * unit)

@@ -34,18 +34,25 @@ class Failed(NamedTuple):
 def judge_up(views: Sequence[Mapping[str, Any]]) -> Up | Pending | Failed:
     """Judge services as ``ServiceView.as_dict`` shows them; those not required are no obstacle."""
     required = [view for view in views if view["is_required"]]
-    held = [f"{view['name']} is held: {view['message']}" for view in required if view["state"] == "held" and not _waits(view)]
+    held = [_held(view) for view in required if view["state"] == "held" and not _waits(view)]
     if held:
         return Failed(tuple(held))
     missing = tuple(text for view in required if (text := _missing(view)))
     if missing or not required:
         return Pending(missing or ("nothing is declared as required, so there is nothing to wait for",))
-    restarted = tuple(
-        f"{view['name']} is ready now, and was restarted {view['restarts']} times on the way: {view['last_exit']}"
-        for view in required
-        if view["restarts"]
-    )
+    restarted = tuple(_restarted(view) for view in required if view["restarts"])
     return Failed(restarted) if restarted else Up()
+
+
+def _held(view: Mapping[str, Any]) -> str:
+    return f"{view['name']} is held: {view['message']}"
+
+
+def _restarted(view: Mapping[str, Any]) -> str:
+    return (
+        f"{view['name']} is ready now, and was restarted {view['restarts']} times on the way: "
+        f"{view['last_exit']}"
+    )
 
 
 def _waits(view: Mapping[str, Any]) -> bool:
