@@ -1,0 +1,1 @@
+"""Who takes part in the network: identities, their signatures, and where they are registered."""
