@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from standfast.services.stacks.documents import refused
-from standfast.services.stacks.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from standfast.services.stacks.nodes import MappingNode, Node, Place, ScalarNode, SequenceNode
 
 Path = tuple[str, ...]
 _Rule = Callable[[Node, Node, Path], Node]
@@ -149,16 +149,17 @@ def _named(node: Node, path: Path) -> MappingNode:
         return as_mapping(node, leaf=ScalarNode(node.place, None, ""))
     if not isinstance(node, SequenceNode):
         return as_mapping(node)
-    value = {}
-    for key, _ in (named := as_mapping(node, leaf=ScalarNode(node.place, None, ""))).items():
-        condition = ScalarNode(key.place, "service_started", "service_started")
-        required = ScalarNode(key.place, True, "true")
-        value[key.text] = MappingNode(
-            key.place,
-            {"condition": condition, "required": required},
-            {"condition": key, "required": key},
-        )
+    named = as_mapping(node, leaf=ScalarNode(node.place, None, ""))
+    value = {
+        key.text: _mapped(key.place, {"condition": "service_started", "required": True})
+        for key, _ in named.items()
+    }
     return MappingNode(node.place, dict(value), named.keys)
+
+
+def _mapped(place: Place, plain: Mapping[str, str | bool]) -> MappingNode:
+    value: dict[str, Node] = {key: ScalarNode(place, atom, str(atom)) for key, atom in plain.items()}
+    return MappingNode(place, value, {key: ScalarNode(place, key, key) for key in plain})
 
 
 def _built(base: Node, over: Node, path: Path) -> Node:

@@ -74,7 +74,7 @@ def read_service(key: ScalarNode, node: Node, around: Surroundings) -> DeclaredS
         depends_on=dependencies_of(get, options), healthcheck=_healthcheck(get),
         restart=_restart(get, limits),
         mem_limit_bytes=limits.memory_bytes, cpus=limits.cpus, gpus=limits.gpus, replicas=limits.replicas,
-        volumes=mounts, networks=networks_of(get), profiles=get.texts("profiles"),
+        volumes=mounts, networks=networks_of(get), profiles=tuple(dict.fromkeys(get.texts("profiles"))),
         container_name=get.text("container_name"), labels=_labels(get, around), user=get.text("user"),
         working_dir=get.text("working_dir"), stop_signal=get.text("stop_signal"),
         stop_grace_s=get.duration("stop_grace_period"), options={**options, **limits.options},
