@@ -98,6 +98,7 @@ class Service:
         self._is_done = False
         self._is_restarting = False
         self._is_left = False
+        self._naming: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -310,7 +311,7 @@ class Service:
             await asyncio.gather(*tasks, return_exceptions=True)
         if outcome is None:
             return
-        end = self._note_end(watch, outcome)
+        end = await self._note_end(watch, outcome)
         await running.gone()
         self._watch = None
         self._around.machine.driver(self.spec.driver).forget(running)
@@ -373,8 +374,12 @@ class Service:
         self._become(_E.START)
         return self._watch
 
-    def _note_end(self, watch: Watch, outcome: Outcome) -> End:
-        """Gather the evidence of an end and put it on record, before anything follows (I9)."""
+    async def _note_end(self, watch: Watch, outcome: Outcome) -> End:
+        """Gather the evidence of an end and put it on record, before anything follows (I9).
+
+        What never was ready is named first, because the name may decide. What served is started again
+        meanwhile: the name is only for people then.
+        """
         running, ready_at_s = watch.running, watch.ready_at_s
         now_s = outcome.ended_s or self._now()
         was_asked = self._state is _S.STOPPING
@@ -393,20 +398,34 @@ class Service:
             command=self.spec.command,
         )
         end, evidence = end_of(outcome, known)
-        if not was_asked and not outcome.lost:
+        end = replace(end, inputs=self._around.machine.driver(self.spec.driver).inputs(self.spec))
+        must_name = not was_asked and not outcome.lost
+        if was_asked:
+            end = replace(end, cls="requested_stop", action="no_restart")
+        elif must_name:
             if watch.ended_by_us:
                 # It was ended for what it did; nobody wanted it stopped.
                 is_over = watch.ended_by_us.startswith(MEMORY_LIMIT)
                 evidence = replace(evidence, asked_by="", is_oom_flagged=is_over)
-            evidence = self._around.machine.witness.at_death(evidence, started_s=running.started_s)
             evidence = replace(evidence, repeats=self._repeats(end))
-            end = _named(end, self._around.recognise(evidence))
-        elif was_asked:
-            end = replace(end, cls="requested_stop", action="no_restart")
-        end = replace(end, inputs=self._around.machine.driver(self.spec.driver).inputs(self.spec))
+            if not end.was_ready:
+                end = await asyncio.to_thread(self._name, end, evidence, running)
         self._history.append(end)
         self._around.memory.ended(self.name, running.life, end)
+        if must_name and end.was_ready:
+            self._naming = asyncio.create_task(self._name_later(end, evidence, running))
         return end
+
+    def _name(self, end: End, evidence: Evidence, running: Running) -> End:
+        evidence = self._around.machine.witness.at_death(evidence, started_s=running.started_s)
+        return _named(end, self._around.recognise(evidence))
+
+    async def _name_later(self, end: End, evidence: Evidence, running: Running) -> None:
+        named = await asyncio.to_thread(self._name, end, evidence, running)
+        self._around.memory.ended(self.name, running.life, named)
+        for index, one in enumerate(self._history):
+            if one is end:
+                self._history[index] = named
 
     def _repeats(self, end: End) -> int:
         count = 1

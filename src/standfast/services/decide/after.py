@@ -37,6 +37,8 @@ SLOW_TRIES_S = (60.0, 300.0, 900.0)
 _DRAWN_OUT, _DRAWN_UNIT = 1.05, 0.1
 #: Never ready in so many times K lives, each with another end: as hopeless as the same end K times.
 _VARIED_FACTOR = 3
+#: So many ends of lives that worked for a while are followed at once; from then on waits grow.
+_ACCIDENTS, _WORKED_S = 3, 1.0
 _NEVER_S = float("inf")
 NOTHING_SPENT, USUAL_BUDGETS = Spent(), Budgets()
 
@@ -85,8 +87,8 @@ def after_exit(
     if held is not None:
         return held
     ends = _ends_since_stable(policy, own)
-    if ends <= 1 and last.was_ready:
-        # It worked; the first end is taken for an accident, and every second without it is a loss.
+    if last.was_ready and (ends <= 1 or (ends <= _ACCIDENTS and last.ready_s >= _WORKED_S)):
+        # It worked; its first ends are taken for accidents, and every second without it is a loss.
         return Restart(0.0)
     backoff = Backoff(base_s=policy.backoff_s, cap_s=policy.cap_s)
     return Restart(backoff.wait_s(ends, unit=unit))
