@@ -15,7 +15,7 @@ from standfast.kernel.clock import Clock, Entropy, SystemClock, SystemEntropy
 from standfast.services.decide.after import USUAL_BUDGETS
 from standfast.services.decide.order import dependants
 from standfast.services.failures.model import Classified, Evidence
-from standfast.services.life import Service, Surroundings
+from standfast.services.life import Service
 from standfast.services.look import view_of
 from standfast.services.model import (
     Budgets,
@@ -27,6 +27,7 @@ from standfast.services.model import (
     Spent,
 )
 from standfast.services.ports import Check, Machine, Memory, Running
+from standfast.services.surroundings import Surroundings
 
 _S = ServiceState
 #: Between two looks at the kernel's table of sockets, made for all services at once.

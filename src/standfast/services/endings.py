@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
 from standfast.kernel.clock import iso
-from standfast.services.failures.model import Evidence
+from standfast.services.decide.after import fingerprint
+from standfast.services.decide.order import unmet
+from standfast.services.failures.model import Classified, Evidence
 from standfast.services.failures.text import error_line, normalise
 from standfast.services.model import End, ExitStatus, Outcome
+from standfast.services.ports import Journal, Running
+from standfast.services.surroundings import Surroundings
+from standfast.services.watch import MEMORY_LIMIT, Watch
 
 #: Nobody saw how it ended; the number is no program's own.
 _UNSEEN = ExitStatus(255)
@@ -62,3 +70,87 @@ def end_of(outcome: Outcome, known: Circumstances) -> tuple[End, Evidence]:
         command=known.command,
     )
     return end, evidence
+
+
+class Endings:
+    """Records the ends of one service; ``history`` gets each of them."""
+
+    def __init__(self, journal: Journal, around: Surroundings, history: deque[End]) -> None:
+        self._journal = journal
+        self._around = around
+        self._history = history
+        self._naming: asyncio.Task[None] | None = None
+
+    async def record(self, watch: Watch, outcome: Outcome, *, asked_by: str) -> End:
+        """Gather the evidence of an end and put it on record, before anything follows (I9).
+
+        What never was ready is named first, because the name may decide. What served is started again
+        meanwhile: the name is only for people then.
+        """
+        spec, running, ready_at_s = watch.spec, watch.running, watch.ready_at_s
+        now_s = outcome.ended_s or self._around.clock.monotonic()
+        was_asked = bool(asked_by)
+        states = self._around.states()
+        waited = tuple(one.name for one in unmet(spec, states))
+        known = Circumstances(
+            lines=self._journal.lines(),
+            lived_s=max(now_s - running.started_s, 0.0),
+            ready_s=0.0 if ready_at_s is None else max(now_s - ready_at_s, 1e-3),
+            at=self._around.clock.wall(),
+            at_s=self._around.clock.monotonic(),
+            asked_by=asked_by or watch.ended_by_us or outcome.asked_by,
+            down=waited,
+            addresses=self._around.ports_of(spec),
+            command=spec.command,
+        )
+        end, evidence = end_of(outcome, known)
+        end = replace(end, inputs=self._around.machine.driver(spec.driver).inputs(spec))
+        must_name = not was_asked and not outcome.lost
+        if was_asked:
+            end = replace(end, cls="requested_stop", action="no_restart")
+        elif must_name:
+            if watch.ended_by_us:
+                # It was ended for what it did; nobody wanted it stopped.
+                is_over = watch.ended_by_us.startswith(MEMORY_LIMIT)
+                evidence = replace(evidence, asked_by="", is_oom_flagged=is_over)
+            evidence = replace(evidence, repeats=self._repeats(end))
+            if not end.was_ready:
+                end = await asyncio.to_thread(self._name, end, evidence, running.started_s)
+        self._history.append(end)
+        self._around.memory.ended(spec.name, running.life, end)
+        if must_name and end.was_ready:
+            self._naming = asyncio.create_task(self._name_later(spec.name, end, evidence, running))
+        return end
+
+    def _name(self, end: End, evidence: Evidence, started_s: float) -> End:
+        evidence = self._around.machine.witness.at_death(evidence, started_s=started_s)
+        return _named(end, self._around.recognise(evidence))
+
+    async def _name_later(self, name: str, end: End, evidence: Evidence, running: Running) -> None:
+        named = await asyncio.to_thread(self._name, end, evidence, running.started_s)
+        self._around.memory.ended(name, running.life, named)
+        for index, one in enumerate(self._history):
+            if one is end:
+                self._history[index] = named
+
+    def _repeats(self, end: End) -> int:
+        count = 1
+        for earlier in reversed(self._history):
+            if fingerprint(earlier) != fingerprint(end) or earlier.was_ready:
+                break
+            count += 1
+        return 0 if end.was_ready else count
+
+
+def _named(end: End, known: Classified | None) -> End:
+    if known is None:
+        return end
+    return replace(
+        end,
+        cls=str(known.cls),
+        action=str(known.action) if known.is_sure else "",
+        rule=known.rule,
+        fix=known.fix,
+        evidence=known.evidence,
+        is_permanent=known.is_permanent,
+    )

@@ -6,20 +6,17 @@ import asyncio
 import contextlib
 import enum
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable
 
-from standfast.kernel.clock import Clock, Entropy, iso
+from standfast.kernel.clock import iso
 from standfast.kernel.verdict import Verdict
-from standfast.services.decide.after import after_exit, fingerprint
+from standfast.services.decide.after import after_exit
 from standfast.services.decide.digest import digest_of
 from standfast.services.decide.moves import move
 from standfast.services.decide.order import unmet
 from standfast.services.decide.readiness import grace_of
-from standfast.services.endings import Circumstances, end_of
-from standfast.services.failures.model import Classified, Evidence
+from standfast.services.endings import Endings
 from standfast.services.model import (
-    Budgets,
     Done,
     End,
     Held,
@@ -32,10 +29,10 @@ from standfast.services.model import (
     ServiceEvent,
     ServiceSpec,
     ServiceState,
-    Spent,
 )
-from standfast.services.ports import Check, Journal, Machine, Memory, Running
-from standfast.services.watch import MEMORY_LIMIT, Watch
+from standfast.services.ports import Journal, Running
+from standfast.services.surroundings import Surroundings
+from standfast.services.watch import Watch
 
 #: How often a held service's inputs are looked at.
 _INPUTS_S = 2.0
@@ -50,24 +47,6 @@ class Wish(enum.Enum):
     RUN = enum.auto()
     HOLD = enum.auto()
     END = enum.auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the services of one supervisor share; ``changed`` is called after every change of state."""
-
-    clock: Clock
-    entropy: Entropy
-    machine: Machine
-    memory: Memory
-    hurry: asyncio.Event
-    budgets: Budgets
-    states: Callable[[], Mapping[str, ServiceState]]
-    spent: Callable[[ServiceSpec], Spent]
-    ports_of: Callable[[ServiceSpec], tuple[str, ...]]
-    recognise: Callable[[Evidence], Classified | None]
-    check: Check
-    changed: Callable[[Service], None]
 
 
 class Service:
@@ -98,7 +77,7 @@ class Service:
         self._is_done = False
         self._is_restarting = False
         self._is_left = False
-        self._naming: asyncio.Task[None] | None = None
+        self._endings = Endings(journal, around, self._history)
 
     @property
     def name(self) -> str:
@@ -311,7 +290,8 @@ class Service:
             await asyncio.gather(*tasks, return_exceptions=True)
         if outcome is None:
             return
-        end = await self._note_end(watch, outcome)
+        asked_by = (self._asked_by or "standfast") if self._state is _S.STOPPING else ""
+        end = await self._endings.record(watch, outcome, asked_by=asked_by)
         await running.gone()
         self._watch = None
         self._around.machine.driver(self.spec.driver).forget(running)
@@ -373,67 +353,6 @@ class Service:
         self._waiting_for, self._is_ready_noted = None, False
         self._become(_E.START)
         return self._watch
-
-    async def _note_end(self, watch: Watch, outcome: Outcome) -> End:
-        """Gather the evidence of an end and put it on record, before anything follows (I9).
-
-        What never was ready is named first, because the name may decide. What served is started again
-        meanwhile: the name is only for people then.
-        """
-        running, ready_at_s = watch.running, watch.ready_at_s
-        now_s = outcome.ended_s or self._now()
-        was_asked = self._state is _S.STOPPING
-        asked_by = self._asked_by or "standfast" if was_asked else watch.ended_by_us or outcome.asked_by
-        states = self._around.states()
-        waited = tuple(one.name for one in unmet(self.spec, states))
-        known = Circumstances(
-            lines=self.journal.lines(),
-            lived_s=max(now_s - running.started_s, 0.0),
-            ready_s=0.0 if ready_at_s is None else max(now_s - ready_at_s, 1e-3),
-            at=self._around.clock.wall(),
-            at_s=self._now(),
-            asked_by=asked_by,
-            down=waited,
-            addresses=self._around.ports_of(self.spec),
-            command=self.spec.command,
-        )
-        end, evidence = end_of(outcome, known)
-        end = replace(end, inputs=self._around.machine.driver(self.spec.driver).inputs(self.spec))
-        must_name = not was_asked and not outcome.lost
-        if was_asked:
-            end = replace(end, cls="requested_stop", action="no_restart")
-        elif must_name:
-            if watch.ended_by_us:
-                # It was ended for what it did; nobody wanted it stopped.
-                is_over = watch.ended_by_us.startswith(MEMORY_LIMIT)
-                evidence = replace(evidence, asked_by="", is_oom_flagged=is_over)
-            evidence = replace(evidence, repeats=self._repeats(end))
-            if not end.was_ready:
-                end = await asyncio.to_thread(self._name, end, evidence, running)
-        self._history.append(end)
-        self._around.memory.ended(self.name, running.life, end)
-        if must_name and end.was_ready:
-            self._naming = asyncio.create_task(self._name_later(end, evidence, running))
-        return end
-
-    def _name(self, end: End, evidence: Evidence, running: Running) -> End:
-        evidence = self._around.machine.witness.at_death(evidence, started_s=running.started_s)
-        return _named(end, self._around.recognise(evidence))
-
-    async def _name_later(self, end: End, evidence: Evidence, running: Running) -> None:
-        named = await asyncio.to_thread(self._name, end, evidence, running)
-        self._around.memory.ended(self.name, running.life, named)
-        for index, one in enumerate(self._history):
-            if one is end:
-                self._history[index] = named
-
-    def _repeats(self, end: End) -> int:
-        count = 1
-        for earlier in reversed(self._history):
-            if fingerprint(earlier) != fingerprint(end) or earlier.was_ready:
-                break
-            count += 1
-        return 0 if end.was_ready else count
 
     def _follow(self, end: End) -> None:
         """Do what the rules say after an end."""
@@ -555,20 +474,6 @@ class Service:
             self._since = iso(self._around.clock.wall())
             self._since_s = self._now()
             self._around.changed(self)
-
-
-def _named(end: End, known: Classified | None) -> End:
-    if known is None:
-        return end
-    return replace(
-        end,
-        cls=str(known.cls),
-        action=str(known.action) if known.is_sure else "",
-        rule=known.rule,
-        fix=known.fix,
-        evidence=known.evidence,
-        is_permanent=known.is_permanent,
-    )
 
 
 async def _first(*ways: Awaitable[object]) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 from standfast.kernel.verdict import Verdict
 from standfast.services.decide.order import unmet
 from standfast.services.decide.readiness import SETTLE_S, grace_of
-from standfast.services.life import Service, Surroundings
+from standfast.services.life import Service
 from standfast.services.model import End, Judgement, ServiceState, ServiceView
+from standfast.services.surroundings import Surroundings
 from standfast.services.watch import Watch
 
 _S = ServiceState
