@@ -99,7 +99,9 @@ def test_migrations_are_numbered_without_a_gap_and_for_both_stores() -> None:
     assert folders, "the walk sees the migrations"
     for folder, numbers in folders.items():
         wanted = list(range(1, len(numbers["sqlite"]) + 1))
-        assert numbers == {"sqlite": wanted, "postgres": wanted}, folder
+        # A supervisor's memory is its host's own: it must be there before any server is.
+        is_of_host = folder.parent.name == "services"
+        assert numbers == ({"sqlite": wanted} if is_of_host else {"sqlite": wanted, "postgres": wanted}), folder
 
 
 def test_the_changelog_tells_of_this_version() -> None:

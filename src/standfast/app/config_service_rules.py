@@ -52,7 +52,7 @@ def _service(index: int, service: ServiceSettings) -> Iterator[Problem]:
     if ("port" in used or asks_port) and not service.port:
         yield clash(
             (*path, "port"),
-            f"{label}: port is 0, but its command or a probe uses the port",
+            f"{label}: port is 0, but command, ready.http or live.http uses the port",
             "set port to the one it listens on",
         )
     if service.restart.cap_s < service.restart.backoff_s:

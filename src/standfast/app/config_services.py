@@ -115,7 +115,9 @@ class ServiceSettings(Section):
     env: dict[str, str] = Field(default_factory=dict, description="Added to the environment it runs in.")
     port: Port = Field(0, description="Port it listens on; 0 = none.")
     depends_on: Many[Name | DependencySettings] = Field(
-        (), description="Services that must be ready first: names, or tables with a condition."
+        (),
+        description="Services that must be ready first: names, or tables with `name`, `condition` (ready, "
+        "started or completed) and `restart`.",
     )
     needs: Many[NeedSettings] = Field((), description="Conditions that must be true before each start.")
     ready: ReadySettings = Field(default_factory=ReadySettings, description="When it counts as ready.")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from standfast.app.config import Config
 from standfast.app.service_specs import spec_of
-from standfast.services.model import Dependency, ServiceSpec
+from standfast.services.model import Dependency, Readiness, ServiceSpec
 
 #: How long executors wait for the programs: one that never answers must not keep everything else down.
 _PATIENCE_S = 20.0
@@ -54,6 +54,7 @@ def _executors(config: Config, url: str, programs: Sequence[ServiceSpec]) -> Ite
                 "--data-dir", str(config.data_dir),
             ),
             cwd=config.folder,
+            ready=Readiness(notify=True),
             depends_on=waits,
             stop_timeout_s=_EXECUTOR_STOP_S,
         )  # fmt: skip

@@ -32,6 +32,7 @@ from standfast.evaluation.model import EpisodeReport, EpisodeSpec, Fault
 from standfast.kernel.clock import Entropy, SystemEntropy
 from standfast.kernel.errors import AuthError, StandfastError
 from standfast.kernel.ids import random_uuid
+from standfast.kernel.notify import notify
 
 log = structlog.get_logger(__name__)
 #: A runner ends an episode at its own limit; one that has not by this factor has failed itself.
@@ -142,6 +143,7 @@ class Executor:
                 continue
             self._record.worked("register")
             self._heartbeat_s = rules.heartbeat_of(reply)
+            notify("READY=1")
             log.info("registered", executor=self._options.name, requeued=reply.get("requeued"))
             return True
         return False

@@ -122,7 +122,7 @@ def _tell_change(view: ServiceView) -> None:
 
 
 def tell(event: str, **fields: object) -> None:
-    """Write one line to the log, which is standard output; where it is full, the line is lost and nothing else."""
+    """Write one line to the log, which is standard output; a line that does not fit is lost."""
     line = {"event": event, "timestamp": iso(datetime.now(UTC)), "level": "info", **fields}
     try:
         sys.stdout.write(json.dumps(line) + "\n")
