@@ -84,13 +84,14 @@ def judge(data: bytes, bounds: Bounds = Bounds()) -> Judgement:  # noqa: B008 - 
 def _extent(cloud: Cloud, bounds: Bounds) -> Iterator[Objection]:
     edges = np.ptp(cloud.positions, axis=0)
     widest = float(edges.max())
-    if widest < bounds.smallest or np.count_nonzero(edges > widest * 1e-3) < 2:
-        yield Objection("constant", f"the centres span {_edges(edges)}: that is no object")
-        return
     if widest > bounds.largest:
         yield Objection(
             "too_large", f"the centres span {_edges(edges)}; at most {bounds.largest:g} is allowed"
         )
+        return
+    if widest < bounds.smallest or np.count_nonzero(edges > widest * 1e-3) < 2:
+        yield Objection("constant", f"the centres span {_edges(edges)}: that is no object")
+        return
     distinct = _distinct(cloud)
     if distinct < bounds.distinct_share:
         yield Objection("constant", f"only {distinct:.1%} of the centres are places of their own")

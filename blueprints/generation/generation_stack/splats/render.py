@@ -26,7 +26,9 @@ def picture_of(cloud: Cloud, *, size: int = 512, turn: float = 30.0, tilt: float
     opacities = cloud.opacities[order].astype(np.float64)
     # The smallest of the three lies across the surface and is not seen from the front.
     sigmas = np.exp(np.sort(cloud.log_scales.astype(np.float64), axis=1)[:, 1:]).mean(axis=1)[order] * scale
-    return _blended(x[order], y[order], np.clip(sigmas, 0.3, _WIDEST / 2), colours, opacities, size)
+    # As the reference does: no Gaussian is narrower than a pixel, or dense ones would leave holes.
+    sigmas = np.minimum(np.sqrt(sigmas**2 + 0.3), _WIDEST / 2)
+    return _blended(x[order], y[order], sigmas, colours, opacities, size)
 
 
 def _projected(

@@ -75,6 +75,7 @@ class Journal:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self._lock.close()
             raise JournalInUseError(f"another worker uses {folder}: give this one another --data") from error
         self._db = sqlite3.connect(folder / "tasks.db", isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
