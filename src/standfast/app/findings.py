@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from standfast.app.service_findings import service_findings
 from standfast.app.wire import PROTOCOL
 from standfast.kernel.errors import StandfastError
 from standfast.kernel.verdict import Finding, Verdict
@@ -98,7 +99,7 @@ def findings(seen: Observed) -> list[Finding]:
     if seen.store is None:
         for rule in (_leader, _executors, _round, _subjects, _publication):
             found.extend(rule(seen))
-    found.extend(_services(seen))
+    found.extend(service_findings(seen.services))
     return sorted(found, key=lambda finding: -finding.verdict)
 
 
@@ -373,30 +374,6 @@ def _publication(seen: Observed) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield Finding("publication", Verdict.PASS, "Published", f"the last publication is {age_s:.0f} s old")
-
-
-def _services(seen: Observed) -> Iterator[Finding]:
-    for one in seen.services:
-        state, name = str(one.get("state", "unknown")), str(one.get("name", "?"))
-        verdict = _service_verdict(state, is_required=bool(one.get("is_required", True)))
-        message = str(one.get("message") or one.get("last_error") or one.get("last_exit") or state)
-        detail = f": {message}" if message != state else ""
-        remedy = "" if verdict <= Verdict.PASS else f"standfast logs {name}"
-        yield Finding(
-            "service", verdict, str(one.get("reason") or f"Service{state.title().replace('_', '')}"),
-            f"{name} is {state.replace('_', ' ')}{detail}", subject=name,
-            remedy=str(one.get("remedy") or remedy),
-            since=str(one.get("since") or ""),
-            evidence={key: one[key] for key in ("pid", "restarts", "last_exit", "log") if one.get(key)},
-        )  # fmt: skip
-
-
-def _service_verdict(state: str, *, is_required: bool) -> Verdict:
-    if state == "ready":
-        return Verdict.PASS
-    if state == "starting" or not is_required:
-        return Verdict.UNKNOWN
-    return Verdict.FAIL
 
 
 def _listed(codes: Mapping[str, int]) -> str:

@@ -54,3 +54,9 @@ ON CONFLICT (service) DO UPDATE SET who = excluded.who, why = excluded.why, sinc
 
 -- name: release
 DELETE FROM hold WHERE service = :service;
+
+-- name: recent_lives
+SELECT service, life, boot, began_at, ready_after_s, ended_at, code, signal, lived_s, ready_s, last_line, down,
+  asked_by, class, action, rule, fix, evidence, is_permanent
+FROM (SELECT life.*, row_number() OVER (PARTITION BY service ORDER BY began_at DESC) AS back FROM life)
+WHERE back <= :most ORDER BY service, began_at;
