@@ -35,7 +35,12 @@ _CODES: Mapping[int, tuple[FailureClass, str, float, str]] = {
     66: (_C.PERMANENT_CONFIG, "missing_file", 0.8, "EX_NOINPUT: an input that it needs is missing"),
     67: (_C.PERMANENT_CONFIG, "user", 0.5, "EX_NOUSER: a user that it needs does not exist"),
     68: (_C.TRANSIENT_NETWORK, "dns", 0.5, "EX_NOHOST: a host that it needs is not known"),
-    69: (_C.TRANSIENT_NETWORK, "unavailable", 0.6, "EX_UNAVAILABLE: a service that it needs is not available"),
+    69: (
+        _C.TRANSIENT_NETWORK,
+        "unavailable",
+        0.6,
+        "EX_UNAVAILABLE: a service that it needs is not available",
+    ),
     70: (_C.CODE_BUG, "", 0.5, "EX_SOFTWARE: an error of its own"),
     72: (_C.PERMANENT_CONFIG, "missing_file", 0.6, "EX_OSFILE: a file of the system is missing"),
     73: (_C.PERMANENT_AUTH, "permission", 0.4, "EX_CANTCREAT: it cannot create a file"),
@@ -52,7 +57,12 @@ _CODES: Mapping[int, tuple[FailureClass, str, float, str]] = {
 }
 
 _SIGNALS: Mapping[int, tuple[FailureClass, str, float, str]] = {
-    signal.SIGILL: (_C.PERMANENT_CONFIG, "cpu_instruction", 0.7, "the CPU does not know an instruction of it"),
+    signal.SIGILL: (
+        _C.PERMANENT_CONFIG,
+        "cpu_instruction",
+        0.7,
+        "the CPU does not know an instruction of it",
+    ),
     signal.SIGTRAP: (_C.CODE_BUG, "native_crash", 0.5, "a trap that nobody handled"),
     signal.SIGABRT: (_C.CODE_BUG, "native_crash", 0.6, "it aborted itself"),
     signal.SIGBUS: (_C.RESOURCE_SHM, "shm", 0.6, "memory that was mapped is not there: a full /dev/shm"),

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from standfast.services.failures import kernel_log
 from standfast.services.failures.codes import Reading, of_code, of_signal
 from standfast.services.failures.model import (
     ACTIONS,
+    GUESSED,
     HELD_REPEATEDLY,
+    HOLDS,
     MOST_REPEATS,
     PERMANENT,
     SURE,
@@ -40,9 +41,14 @@ _LEAST = 0.3
 _LATER = 0.04
 #: A user's own rule is believed before a shipped one that is as good.
 _OWN = 0.1
+#: The kernel named the process, or it was said that its log is about this one.
+_PROVEN = 0.95
+#: The kernel told of a device that this one may use; what its own last lines say clearly is stronger.
+_SUSPECTED = 0.74
+_GPU_WORDS = ("cuda", "gpu", "nvidia", "nvml", "torch", "rocm", "hip ", "tensor", "vulkan", "xla")
+_GPU_LINES = 50
 #: A life that was ready had what it needed; what could never have worked is then less likely.
 _WAS_READY = 0.8
-_STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 _OOM_FIX = "raise the memory limit of the service, or make it need less"
 _MOST_EVIDENCE = 8
 _MOST_LINE = 300
@@ -64,7 +70,12 @@ class Named(NamedTuple):
 
 def classify(evidence: Evidence, rules: Sequence[Rule]) -> Classified:
     """Name the end that ``evidence`` is of; what nothing supports is UNKNOWN with a low confidence."""
-    named = _asked(evidence) or _by_kernel(evidence, rules) or _by_rest(evidence, rules)
+    named = _asked(evidence) or _by_memory(evidence)
+    if named is None:
+        device = _by_device(evidence, rules)
+        is_proven = device is not None and device.confidence >= _PROVEN
+        named = device if is_proven else _by_rest(evidence, rules, device)
+    assert named is not None
     return _classified(named, evidence)
 
 
@@ -74,7 +85,7 @@ def _asked(evidence: Evidence) -> Named | None:
     return Named(_C.REQUESTED_STOP, "", 0.99, (f"{evidence.asked_by} asked for the stop",), rule="asked")
 
 
-def _by_kernel(evidence: Evidence, rules: Sequence[Rule]) -> Named | None:
+def _by_memory(evidence: Evidence) -> Named | None:
     """Hear the kernel, the cgroup and the runtime: what they say does not depend on anybody's wording."""
     killed = _oom_lines(evidence)
     if killed:
@@ -87,7 +98,7 @@ def _by_kernel(evidence: Evidence, rules: Sequence[Rule]) -> Named | None:
         why = _oom_words(evidence, f"the cgroup's oom_kill counter grew by {evidence.oom_kills}")
         sure = 0.8 if evidence.is_cgroup_shared else 0.96
         return Named(_C.RESOURCE_OOM, "cgroup", sure, why, _OOM_FIX, "cgroup.oom")
-    return _by_kernel_rules(evidence, rules)
+    return None
 
 
 def _oom_words(evidence: Evidence, fact: str) -> tuple[str, ...]:
@@ -108,16 +119,23 @@ def _oom_lines(evidence: Evidence) -> tuple[str, ...]:
     return tuple(kill.text for kill in kills[:3])
 
 
-def _by_kernel_rules(evidence: Evidence, rules: Sequence[Rule]) -> Named | None:
-    """Hear what the kernel says of devices; a line that names another process is not about this one."""
-    if not evidence.kernel_lines:
-        return None
+def _by_device(evidence: Evidence, rules: Sequence[Rule]) -> Named | None:
+    """Hear what the kernel says of devices; only a line that names this process proves anything."""
     meant = [line for line in evidence.kernel_lines if _may_be_meant(line, evidence)]
-    hits = _hits(tail(meant), [r for r in rules if r.is_kernel and r.cls is not _C.RESOURCE_OOM], evidence)
-    best = _best(hits)
+    if not meant:
+        return None
+    best = _best(_hits(tail(meant), [r for r in rules if r.is_kernel and r.cls is not _C.RESOURCE_OOM]))
     if best is None:
         return None
-    return _of_hit(best, 0.95 if evidence.pids else 0.85, f"the kernel's log: {best.line}")
+    is_named = not evidence.pids or any(x.pid in evidence.pids for x in kernel_log.xids((best.line,)))
+    if not is_named and best.rule.sub.startswith("gpu") and not _uses_gpu(evidence):
+        return None
+    return _of_hit(best, _PROVEN if is_named else _SUSPECTED, f"the kernel's log: {best.line}")
+
+
+def _uses_gpu(evidence: Evidence) -> bool:
+    said = " ".join((*evidence.command, *evidence.lines[-_GPU_LINES:])).lower()
+    return any(word in said for word in _GPU_WORDS)
 
 
 def _may_be_meant(line: str, evidence: Evidence) -> bool:
@@ -127,14 +145,17 @@ def _may_be_meant(line: str, evidence: Evidence) -> bool:
     return not any(error.pid and error.pid not in evidence.pids for error in errors)
 
 
-def _by_rest(evidence: Evidence, rules: Sequence[Rule]) -> Named:
+def _by_rest(evidence: Evidence, rules: Sequence[Rule], device: Named | None) -> Named:
+    """Hear status, phase, lines and dependencies; ``device`` is what the kernel may have said of this one."""
     by_status = _by_status(evidence)
     if by_status is not None and by_status.is_final and not _has_kill_evidence(evidence, rules):
         return _of_reading(by_status)
     read = tail(evidence.lines)
     usable = [rule for rule in rules if _fits(rule, evidence)]
-    best = _best(_hits(read, usable, evidence))
+    best = _best(_hits(read, usable))
     by_text = None if best is None else _by_hit(best, read, evidence)
+    if device is not None and (by_text is None or by_text.confidence < device.confidence):
+        by_text = device
     named = _stronger(by_text, None if by_status is None else _of_reading(by_status))
     return _with_dependencies(named, evidence)
 
@@ -152,7 +173,7 @@ def _has_kill_evidence(evidence: Evidence, rules: Sequence[Rule]) -> bool:
     if evidence.signal_number != signal.SIGKILL:
         return False
     wanted = [rule for rule in rules if rule.is_kernel and rule.cls is _C.RESOURCE_OOM]
-    return _best(_hits(tail(evidence.lines), wanted, evidence)) is not None
+    return _best(_hits(tail(evidence.lines), wanted)) is not None
 
 
 def _fits(rule: Rule, evidence: Evidence) -> bool:
@@ -169,7 +190,7 @@ def _fits(rule: Rule, evidence: Evidence) -> bool:
     return rule.phase != "was_ready" or bool(evidence.ready_s)
 
 
-def _hits(read: Tail, rules: Iterable[Rule], evidence: Evidence) -> list[tuple[float, Hit]]:
+def _hits(read: Tail, rules: Iterable[Rule]) -> list[tuple[float, Hit]]:
     found = []
     for rule in rules:
         for hit in rule.hits(read):
@@ -258,7 +279,7 @@ def _with_dependencies(named: Named, evidence: Evidence) -> Named:
     if is_network or (named.confidence < SURE and not evidence.ready_s):
         sure = 0.92 if is_network else 0.6
         return Named(
-            _C.DEPENDENCY_NOT_READY, named.sub if is_network else "", max(sure, 0.0), (*named.why, said),
+            _C.DEPENDENCY_NOT_READY, named.sub if is_network else "", sure, (*named.why, said),
             f"cure {names} first", named.rule or "dependencies.down",
         )  # fmt: skip
     return named._replace(why=(*named.why, said))
@@ -275,7 +296,7 @@ def _classified(named: Named, evidence: Evidence) -> Classified:
 
 
 def _with_repetition(named: Named, evidence: Evidence) -> Named:
-    """The same end again and again, never ready, makes a class that says so surer."""
+    """Make a permanent class surer where the same end came again and again, never ready."""
     if evidence.repeats < MOST_REPEATS or evidence.ready_s or named.cls not in PERMANENT:
         return named
     return named._replace(confidence=min(named.confidence + 0.15, 0.99))
@@ -283,6 +304,8 @@ def _with_repetition(named: Named, evidence: Evidence) -> Named:
 
 def _course(named: Named, evidence: Evidence) -> Course:
     course = ACTIONS[named.cls]
+    if named.confidence < SURE and course.action in HOLDS:
+        course = GUESSED
     if evidence.repeats >= MOST_REPEATS and not evidence.ready_s and course.action is Action.BACKOFF_LIMITED:
         return HELD_REPEATEDLY
     if course.action is Action.PARK and not _is_declared_down(named, evidence):
@@ -311,8 +334,3 @@ def _evidence(named: Named, evidence: Evidence) -> tuple[str, ...]:
     if named.confidence < SURE:
         facts.append("this is a guess: nothing in the evidence proves it")
     return tuple(facts[:_MOST_EVIDENCE])
-
-
-def without(classified: Classified, *, why: str) -> Classified:
-    """Return ``classified`` with one more piece of evidence; for what a caller knows besides."""
-    return replace(classified, evidence=(*classified.evidence, why))

@@ -120,6 +120,12 @@ HELD_REPEATEDLY = Course(
     _A.HOLD, "hold; then try on a slow schedule (1, 5, 15 min), or when an input has changed"
 )
 
+#: Actions that need a class that is known: done on a guess they would keep a good service down.
+HOLDS = frozenset(
+    {_A.HOLD, _A.HOLD_UNTIL_CHANGE, _A.HOLD_UNTIL_TRUE, _A.HOLD_UNTIL_CLEAR, _A.CORDON, _A.DRAIN}
+)
+GUESSED = Course(_A.BACKOFF_LIMITED, "the class is a guess: try 3 times with backoff, then hold")
+
 PERMANENT = frozenset({_C.PERMANENT_REGISTRATION, _C.PERMANENT_AUTH, _C.PERMANENT_CONFIG, _C.PERMANENT_STATE})
 
 

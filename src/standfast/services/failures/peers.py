@@ -19,9 +19,12 @@ _LABELLED_HOST = re.compile(
 _LABELLED_PORT = re.compile(r"\bport(?:'?\s?[:=]\s?'?|\s'?)(?P<port>\d{1,5})\b", re.I)
 #: Words that stand where a host may stand, and are none.
 _NO_HOSTS = frozenset(
-    "the a an server host database remote address port connect connection any all this that it is be localhost."
-    " error failed failure no not peer broker redis. line node".split()
-)
+    {
+        "the", "a", "an", "server", "host", "database", "remote", "address", "port", "connect",
+        "connection", "any", "all", "this", "that", "it", "is", "be", "error", "failed", "failure", "no",
+        "not", "peer", "broker", "line", "node",
+    }
+)  # fmt: skip
 _PORT_ENDS = 65_536
 
 
@@ -75,7 +78,7 @@ def _is_same(found: Peer, host: str, port: int) -> bool:
         return False
     if found.host and host and found.host.lower() == host.lower():
         return True
-    # "localhost", "127.0.0.1" and "::1" are one far end; a port that only one declared dependency has says it.
+    # "localhost", "127.0.0.1" and "::1" are one far end, and a port on a near one says which it is.
     is_port_equal = bool(port) and found.port == port
     return is_port_equal and (not found.host or (found.is_near and Peer(host).is_near))
 
@@ -91,7 +94,8 @@ def _is_peer(found: re.Match[str]) -> bool:
     if port and int(port) >= _PORT_ENDS:
         return False
     # A file with a line number (server.py:42) and a count (1:30) look like a far end.
-    is_number = host.replace(".", "").isdigit() and host.count(".") != 3
+    is_date = host[:4].isdigit() and host[4:5] in "-/"
+    is_number = is_date or (host.replace(".", "").isdigit() and host.count(".") != 3)
     return not is_number and not host.endswith(
         (".py", ".js", ".go", ".rs", ".java", ".cc", ".cpp", ".c", ".rb", ".ts")
     )

@@ -20,19 +20,21 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
+from typing import NamedTuple
 
 from standfast.services.failures.text import Tail, clean
 
 _GAP = ".{0,160}?"
-_REST = r"\S{0,80}?"
+_REST = r"\S{0,80}"
 _MOST_GAPS = 3
 _MOST_RESTS = 4
 _MOST_NAMES = 4
 _MOST_CHARS = 700
 _LEAST_NEEDLE = 3
-#: A phrase that is found more often in one tail says nothing new.
+#: What is in more lines of one tail than this says nothing new.
 _MOST_HITS = 64
-_NAME = re.compile(r"\{([a-z][a-z_]{0,23})\}")
+_MARK = re.compile(r"\\.|\*|#|\{[a-z][a-z_]{0,23}\}|\([^)|]*\|[^)]*\)")
 _WORD = re.compile(r"\w")
 
 
@@ -61,22 +63,27 @@ class Phrase:
         """The phrase as a regular expression in which every repetition is of single characters."""
         return re.compile(_expression(tuple(_pieces(self.text))), re.IGNORECASE)
 
-    def may_match(self, lower: str) -> bool:
-        """Whether the text, in small letters, has what the phrase needs; far cheaper than to match."""
-        return any(needle in lower for needle in self.needles)
-
     def hits(self, read: Tail) -> Iterator[tuple[int, Mapping[str, str]]]:
         """Yield the number of each line that matches, and what the phrase's names stand for there."""
-        if not self.may_match(read.lower):
-            return
-        for count, found in enumerate(self.pattern.finditer(read.text)):
-            if count >= _MOST_HITS:
-                return
-            yield read.line_at(found.start()), _named(found)
+        for number in islice(self._candidates(read), _MOST_HITS):
+            found = self.pattern.search(read.lines[number])
+            if found is not None:
+                yield number, _named(found)
+
+    def _candidates(self, read: Tail) -> Iterator[int]:
+        """Yield the numbers of the lines that have a needle; every turn goes on behind the last one."""
+        for needle in self.needles:
+            at = read.lower.find(needle)
+            while at >= 0:
+                number = read.line_at(at)
+                yield number
+                after = read.starts[number + 1] if number + 1 < len(read.starts) else len(read.lower)
+                at = read.lower.find(needle, after)
 
     def is_in(self, line: str) -> bool:
-        """Whether the phrase matches a cleaned line or text."""
-        return self.may_match(line.lower()) and self.pattern.search(line) is not None
+        """Whether the phrase matches a cleaned line."""
+        lower = line.lower()
+        return any(needle in lower for needle in self.needles) and self.pattern.search(line) is not None
 
 
 def phrase(text: str) -> Phrase:
@@ -85,7 +92,8 @@ def phrase(text: str) -> Phrase:
         raise PhraseError(f"it is longer than {_MOST_CHARS} characters")
     pieces = tuple(_pieces(text.strip()))
     kinds = [piece.kind for piece in pieces]
-    if kinds.count("gap") > _MOST_GAPS or kinds.count("rest") > _MOST_RESTS:
+    rests = kinds.count("rest") + sum(_most_rests(piece) for piece in pieces)
+    if kinds.count("gap") > _MOST_GAPS or rests > _MOST_RESTS:
         raise PhraseError(f"it has more than {_MOST_GAPS} gaps or {_MOST_RESTS} rests of words (*)")
     if any(inner.kind in ("gap", "name") for piece in pieces for choice in piece.choices for inner in choice):
         raise PhraseError("a choice may have neither a gap nor a name")
@@ -99,41 +107,32 @@ def phrase(text: str) -> Phrase:
 
 
 def _pieces(text: str) -> Iterator[_Piece]:
-    """Yield the parts of a phrase; every turn takes at least one character."""
+    """Yield the parts of a phrase."""
     literal, at = "", 0
-    while at < len(text):
-        piece, length = _special(text, at)
-        if piece is None:
-            literal, at = literal + text[at + length - 1], at + length
+    for found in _MARK.finditer(text):
+        literal += text[at : found.start()]
+        at = found.end()
+        mark = found[0]
+        if mark[0] == "\\":
+            literal += mark[1]
             continue
         if literal:
             yield _Piece("text", literal)
         literal = ""
-        yield piece
-        at += length
-    if literal:
-        yield _Piece("text", literal)
+        yield _special(mark, text[found.start() - 1 : found.start()], text[at : at + 1])
+    if literal or at < len(text):
+        yield _Piece("text", literal + text[at:])
 
 
-def _special(text: str, at: int) -> tuple[_Piece | None, int]:
-    """Return the part that begins at ``at`` and its length; None where it is a character of its own."""
-    mark = text[at]
-    if mark == "\\" and at + 1 < len(text):
-        return None, 2
+def _special(mark: str, before: str, after: str) -> _Piece:
+    """Return the part that ``mark`` stands for; what is beside it tells a gap from the rest of a word."""
     if mark == "*":
-        is_alone = text[at - 1 : at] in ("", " ") and text[at + 1 : at + 2] in ("", " ")
-        return _Piece("gap" if is_alone else "rest"), 1
+        return _Piece("gap" if before in ("", " ") and after in ("", " ") else "rest")
     if mark == "#":
-        return _Piece("number"), 1
-    if mark == "{" and (name := _NAME.match(text, at)):
-        return _Piece("name", name[1]), name.end() - at
-    if mark == "(":
-        end = text.find(")", at)
-        inside = text[at + 1 : end] if end > 0 else ""
-        if "|" in inside:
-            choices = tuple(tuple(_pieces(choice)) for choice in inside.split("|"))
-            return _Piece("either", choices=choices), end + 1 - at
-    return None, 1
+        return _Piece("number")
+    if mark[0] == "{":
+        return _Piece("name", mark[1:-1])
+    return _Piece("either", choices=tuple(tuple(_pieces(choice)) for choice in mark[1:-1].split("|")))
 
 
 def _needles(pieces: tuple[_Piece, ...]) -> tuple[str, ...]:
@@ -148,49 +147,68 @@ def _needles(pieces: tuple[_Piece, ...]) -> tuple[str, ...]:
     return (best,) if len(best) >= _LEAST_NEEDLE else ()
 
 
+def _most_rests(piece: _Piece) -> int:
+    return max((sum(inner.kind == "rest" for inner in choice) for choice in piece.choices), default=0)
+
+
 def _longest(pieces: tuple[_Piece, ...]) -> str:
     return max((clean(p.text).lower() for p in pieces if p.kind == "text"), key=len, default="")
 
 
-def _expression(pieces: tuple[_Piece, ...], *, is_left: bool = True, is_right: bool = True) -> str:
-    """Return the regular expression of ``pieces``; words are whole at an open left or right side."""
+class _Beside(NamedTuple):
+    """What a part has beside it: the kind of another part, or nothing at an open end of the phrase."""
+
+    before: str = ""
+    after: str = ""
+    #: The part after it begins with a space, or there is none: what takes a word's rest may take all of it.
+    is_spaced: bool = True
+
+
+def _expression(pieces: tuple[_Piece, ...], around: _Beside | None = None) -> str:
+    """Return the regular expression of ``pieces``, as a whole phrase or as a choice with ``around`` beside it."""
+    around = around or _Beside()
     parts = []
     for index, piece in enumerate(pieces):
-        before = pieces[index - 1] if index else None
+        before = pieces[index - 1].kind if index else around.before
         after = pieces[index + 1] if index + 1 < len(pieces) else None
-        begins = is_left if before is None else before.kind == "gap"
-        ends = is_right if after is None else after.kind == "gap"
-        parts.append(_part(piece, begins, ends))
+        is_spaced = around.is_spaced if after is None else after.kind == "gap" or after.text.startswith(" ")
+        parts.append(_part(piece, _Beside(before, after.kind if after else around.after, is_spaced)))
     # At an end of the phrase they say only that the line, or the word, may go on.
-    if is_left and pieces and pieces[0].kind in ("gap", "rest"):
+    if not around.before and pieces and pieces[0].kind in ("gap", "rest"):
         parts[0] = ""
-    if is_right and pieces and pieces[-1].kind in ("gap", "rest"):
+    if not around.after and pieces and pieces[-1].kind in ("gap", "rest"):
         parts[-1] = ""
     return "".join(parts)
 
 
-def _part(piece: _Piece, begins: bool, ends: bool) -> str:
-    """Return one part; ``begins`` and ``ends`` say that nothing, or a gap, is beside it."""
+def _part(piece: _Piece, beside: _Beside) -> str:
+    begins, ends = beside.before in _OPEN, beside.after in _OPEN
     if piece.kind == "gap":
         return _GAP
     if piece.kind == "rest":
-        return _REST
+        # Possessive: a word's rest that was taken is not tried again in parts.
+        return _REST + ("+" if beside.is_spaced else "?")
     if piece.kind == "number":
-        return (r"(?<!\w)" if begins else "") + r"\d{1,12}" + (r"(?!\w)" if ends else "")
+        return (r"(?<!\w)" if begins else "") + r"\d{1,12}+" + (r"(?!\w)" if ends else "")
     if piece.kind == "name":
+        bare = r"[^\s']{1,200}" + ("+" if beside.after and beside.is_spaced else "?")
         stop = r"(?=[\s'.,;:)\]]|$)" if ends else ""
-        return rf"(?:'(?P<{piece.text}_quoted>[^'\n]{{1,200}})'|(?P<{piece.text}>[^\s']{{1,200}}?){stop})"
+        return rf"(?:'(?P<{piece.text}_quoted>[^'\n]{{1,200}}+)'|(?P<{piece.text}>{bare}){stop})"
     if piece.kind == "either":
-        choices = (_expression(choice, is_left=begins, is_right=ends) for choice in piece.choices)
-        return f"(?:{'|'.join(choices)})"
-    return _literal(piece.text, begins, ends)
+        return f"(?:{'|'.join(_expression(choice, beside) for choice in piece.choices)})"
+    return _literal(piece.text, beside)
 
 
-def _literal(text: str, begins: bool, ends: bool) -> str:
+#: Beside these a word is whole: an end of the phrase, and a gap.
+_OPEN = ("", "gap")
+
+
+def _literal(text: str, beside: _Beside) -> str:
     """Return literal text; beside nothing or a gap its outer space is dropped, and its words are whole."""
+    begins, ends = beside.before in _OPEN, beside.after in _OPEN
     body = clean(text)
     if not body:
-        return r"\b" if begins or ends else " "
+        return _space(beside)
     if not begins and text.startswith(" "):
         body = f" {body}"
     if not ends and text.endswith(" "):
@@ -198,6 +216,15 @@ def _literal(text: str, begins: bool, ends: bool) -> str:
     start = r"(?<!\w)" if begins and _WORD.match(body) else ""
     end = r"(?!\w)" if ends and _WORD.match(body[-1]) else ""
     return start + re.escape(body) + end
+
+
+def _space(beside: _Beside) -> str:
+    """Return what a space stands for: itself, or the end of a word beside a gap."""
+    if beside.before in _OPEN:
+        return r"(?<!\w)" if beside.before else ""
+    if beside.after in _OPEN:
+        return "" if beside.before in ("rest", "name") else r"(?!\w)"
+    return " "
 
 
 def _named(found: re.Match[str]) -> dict[str, str]:

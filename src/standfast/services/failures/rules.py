@@ -41,7 +41,7 @@ class RulesError(ConfigError):
 
 @dataclass(frozen=True)
 class Rule:
-    """One kind of failure, and how it is recognised; docs/how-to/failure-classes.md says what each field is."""
+    """One kind of failure, and how it is recognised (docs/how-to/failure-classes.md has each field)."""
 
     id: str
     cls: FailureClass
@@ -65,7 +65,8 @@ class Rule:
 
     def hits(self, read: Tail) -> Iterator[Hit]:
         """Yield where the rule recognises ``read``; says nothing about exit code, signal or phase."""
-        if self.context and not any(wanted.is_in(read.text) for wanted in self.context):
+        around = (*read.lines, *read.frames) if self.context else ()
+        if self.context and not any(wanted.is_in(line) for wanted in self.context for line in around):
             return
         for wanted in self.when:
             for number, named in wanted.hits(read):
@@ -190,7 +191,7 @@ _KEYS = tuple(sorted({f.name for f in fields(Rule)} - {"cls", "is_kernel", "is_o
 _NEEDED = ("id", "class", "when", "match", "refuse", "source", "confidence")
 
 
-def _rule(path: Path, number: int, table: Any) -> Rule:
+def _rule(path: Path, number: int, table: dict[str, Any]) -> Rule:
     named = table.get("id") if isinstance(table, dict) else None
     where = f"{path}: rule {named!r}" if isinstance(named, str) and named else f"{path}: rule number {number}"
     if not isinstance(table, dict):
@@ -206,7 +207,7 @@ def _rule(path: Path, number: int, table: Any) -> Rule:
     if missing:
         raise RulesError(f"{where}: {missing[0]!r} is missing", fix=f"add it to {path}")
     try:
-        values = {_FIELDS.get(key, key): _value(key, value) for key, value in table.items()}
+        values: dict[str, Any] = {_FIELDS.get(key, key): _value(key, value) for key, value in table.items()}
         return _checked(Rule(**values, file=str(path)))
     except (PhraseError, ValueError) as error:
         raise RulesError(f"{where}: {error}", fix=f"correct it in {path}") from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ _FINGERPRINT_CHARS = 200
 
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]{0,32}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff\ufffd]")
-_QUOTES = str.maketrans({mark: "'" for mark in '"`´‘’‚“”„«»'})
+_QUOTES = str.maketrans(dict.fromkeys('"`´‘’‚“”„«»', "'"))
 _FRAME = re.compile(
-    r"\s*(?:at [\w.$<>\[\]/@:-]+\s?[(:]|at (?:new |async )?[\w.$<>\[\]/@:-]+ \(|File \"[^\"]{1,300}\", line \d"
+    r"\s*(?:at [\w.$<>\[\]/@:-]+\s?[(:]"
+    r"|at (?:new |async )?[\w.$<>\[\]/@:-]+ \(|File \"[^\"]{1,300}\", line \d"
     r"|File '[^']{1,300}', line \d|[~^]{2,}|\^$|\.\.\. \d+ (?:more|common frames)|#\d+ +0x|goroutine \d+ \["
     r"|created by |/\S{1,300}\.go:\d+|\d+: +0x[0-9a-f]{6,}|from /\S{1,300}\.rb:\d+:in |note: run with )"
 )
@@ -73,44 +75,46 @@ _VARIES = re.compile(
 
 
 class Tail(NamedTuple):
-    """The last lines, cleaned; ``starts`` are where they begin in ``text``.
+    """The last lines, cleaned.
 
-    ``lower`` only answers whether something stands there: a few letters grow when they become small ones.
+    ``lower`` has them in small letters, one below the other, and ``starts`` where each begins there.
+    ``frames`` has what was left out: it names no cause, and may say where one arose.
     """
 
     lines: tuple[str, ...]
-    text: str
     lower: str
     starts: tuple[int, ...]
+    frames: tuple[str, ...] = ()
 
     def line_at(self, offset: int) -> int:
-        """Return the number of the line that ``offset`` in the text is on."""
+        """Return the number of the line that ``offset`` in ``lower`` is on."""
         return bisect_right(self.starts, offset) - 1
 
 
 def tail(lines: Sequence[str]) -> Tail:
     """Return what is read of ``lines``: the last ones, without frames, at most 8 KB."""
     kept: list[str] = []
+    frames: list[str] = []
     size = 0
     # Bounded twice: every turn takes one line, and frames count towards the most that is looked at.
     for line in reversed(lines[-MOST_LINES * 5 :]):
         text = clean(line)
-        if not text or _FRAME.match(text) or _ACCESS.search(text):
+        if not text or _ACCESS.search(text):
+            continue
+        if _FRAME.match(text):
+            frames.append(text)
             continue
         size += len(text) + 1
         if kept and (size > MOST_CHARS or len(kept) >= MOST_LINES):
             break
         kept.append(text)
-    return _tail_of(tuple(reversed(kept)))
+    return _tail_of(tuple(reversed(kept)), tuple(frames[:MOST_LINES]))
 
 
-def _tail_of(lines: tuple[str, ...]) -> Tail:
-    starts, offset = [], 0
-    for line in lines:
-        starts.append(offset)
-        offset += len(line) + 1
-    text = "\n".join(lines)
-    return Tail(lines, text, text.lower(), tuple(starts))
+def _tail_of(lines: tuple[str, ...], frames: tuple[str, ...]) -> Tail:
+    lowers = [line.lower() for line in lines]
+    starts = accumulate((len(line) + 1 for line in lowers[:-1]), initial=0) if lines else ()
+    return Tail(lines, "\n".join(lowers), tuple(starts), frames)
 
 
 def clean(line: str) -> str:
@@ -149,7 +153,7 @@ def normalise(line: str) -> str:
 
 
 def fingerprint(status: ExitStatus, was_ready: bool, lines: Iterable[str]) -> tuple[int, int, bool, str]:
-    """Return what makes two ends the same: exit code, signal, phase, and the last error without what varies."""
+    """Return what makes two ends the same: status, phase, and the last error without what varies."""
     return status.code, status.signal_number, was_ready, normalise(error_line(tuple(lines)))
 
 
