@@ -17,7 +17,8 @@ from standfast.services.stacks.nodes import Atom, MappingNode, Node, Place, Scal
 from standfast.services.stacks.problems import Problems, meant
 
 _T = TypeVar("_T")
-_PLAIN_DIGITS = 21
+#: Go's %v writes an exponent from here on (strconv, shortest form).
+_FIRST_EXPONENT = 6
 
 
 class Fields:
@@ -218,8 +219,11 @@ def go_text(value: Atom) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
-    plain = format(Decimal(repr(value)), "f").removesuffix(".0")
-    return plain if 1e-4 <= abs(value) < 10**_PLAIN_DIGITS or not value else repr(value)
+    exact = Decimal(repr(value)).normalize()
+    if not exact or -4 <= exact.adjusted() < _FIRST_EXPONENT:
+        return format(exact, "f")
+    mantissa = format(exact.scaleb(-exact.adjusted()), "f")
+    return f"{mantissa}e{exact.adjusted():+03d}"
 
 
 def _unquoted(node: Node) -> Atom:

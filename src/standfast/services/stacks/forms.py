@@ -5,20 +5,22 @@ Each function takes text and raises ValueError, saying what is wrong, where the 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import shlex
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)i?b?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d*\.?\d+|\d+\.)(ns|us|µs|μs|ms|s|m|h|d|w)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)i?b?", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(r"(\d*\.?\d+|\d+\.)(ns|us|µs|μs|ms|s|m|h|d|w)", re.ASCII)
 _SECONDS = {
     "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3,
     "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0,
 }  # fmt: skip
 _PORT = re.compile(
     r"(?:(?:(?P<ip>\[?[0-9a-fA-F:.%]*:[0-9a-fA-F:.%]*\]?|\d+\.\d+\.\d+\.\d+):)?(?P<host>\d*(?:-\d+)?):)?"
-    r"(?P<container>\d+(?:-\d+)?)(?:/(?P<protocol>[A-Za-z]+))?"
+    r"(?P<container>\d+(?:-\d+)?)(?:/(?P<protocol>[A-Za-z]+))?",
+    re.ASCII,
 )
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _LARGEST_PORT = 65_535
@@ -94,6 +96,8 @@ def ports(text: str) -> tuple[PortRange, ...]:
     if protocol not in _PROTOCOLS:
         raise ValueError(f"{protocol!r} is no protocol: {', '.join(_PROTOCOLS)}")
     ip = (match["ip"] or "").strip("[]")
+    if ip:
+        ipaddress.ip_address(ip)
     inside, outside = _range(match["container"]), _range(match["host"] or "")
     if not outside:
         return tuple(PortRange(port, 0, protocol, ip, 0) for port in inside)

@@ -68,7 +68,7 @@ def read_service(key: ScalarNode, node: Node, around: Surroundings) -> DeclaredS
     options = options_of(get)
     service = DeclaredService(
         name, key.file, key.line,
-        image=get.text("image"), build=_build(get, around.folder),
+        image=get.text("image"), build=_build(get, around),
         command=_words(get, "command"), entrypoint=_words(get, "entrypoint"),
         env=_environment(get, env_files, around), env_files=env_files, ports=_ports(get),
         depends_on=dependencies_of(get, options), healthcheck=_healthcheck(get),
@@ -120,21 +120,25 @@ def _words(get: Fields, key: str) -> tuple[str, ...] | None:
     return get.read(key, convert)
 
 
-def _build(get: Fields, folder: Path) -> Build | None:
+def _build(get: Fields, around: Surroundings) -> Build | None:
     node = get.get("build")
     if isinstance(node, ScalarNode):
         return Build(get.text("build"), "Dockerfile", node.line)
     inner = get.inner("build")
     if not node or not inner:
         return None
-    args = {name: value for name, value in inner.table("args").items() if value is not None}
+    outside = around.variables
+    args = {
+        name: outside.get(name) if value is None else value for name, value in inner.table("args").items()
+    }
     options: dict[str, Plain] = {
         key: value.plain() for key in _BUILD_OPTIONS if (value := inner.get(key)) is not None
     }
     dockerfile = inner.text("dockerfile") or ("" if "dockerfile_inline" in options else "Dockerfile")
     build = Build(
-        inner.text("context") or str(folder), dockerfile, node.line, inner.text("target"), args, options
-    )
+        inner.text("context") or str(around.folder), dockerfile, node.line, inner.text("target"),
+        {name: value for name, value in args.items() if value is not None}, options,
+    )  # fmt: skip
     inner.finish(harmless=_BUILD_HARMLESS)
     return build
 
