@@ -48,6 +48,7 @@ BRANCHES = (
     Branch("executors", ("executors",), "Look at executors, and keep work from one."),
     Branch("facts", ("facts",), "Look at what happened, and prove that nobody changed it."),
     Branch("scoring", ("score",)),
+    Branch("lint", ("lint",)),
     Branch("gate", ("gate",), "Ask a gate whether something may happen."),
     Branch("tokens", ("token",), "Give out and take back API tokens."),
     Branch("setup", ("doctor", "init", "version")),

@@ -1,0 +1,73 @@
+"""Rules about pm2's ecosystem files: whether the breaker can trip, and who is declared twice.
+
+pm2 counts a restart as unstable only while less than ``min_uptime * max_restarts`` has passed since the app
+was first made, and only if that life was shorter than ``min_uptime`` (lib/God.js). Its defaults are 1 s and
+16: a program that lives for 2 s and fails is restarted for ever and shown as online.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from standfast.services.lint.model import Hit, Severity, Spot
+from standfast.services.lint.tree import Tree
+from standfast.services.stacks.model import DeclaredService, ProcessRules
+
+_FIELDS = ("autorestart", "max_restarts", "min_uptime_s", "restart_delay_s", "backoff_s", "max_memory_bytes")
+
+
+def judge_breaker(tree: Tree) -> Iterator[Hit]:
+    """Judge apps whose restarts nothing ends."""
+    for app in tree.processes:
+        rules = app.process or ProcessRules()
+        if rules.autorestart is False or rules.stop_exit_codes or rules.min_uptime_s is not None:
+            continue
+        has_none = all(getattr(rules, name) is None for name in _FIELDS)
+        said = "no restart option at all" if has_none else "no min_uptime"
+        yield Hit(
+            _spot(app),
+            f"{app.name} has {said}: a life of more than 1 s counts as stable, so that a start that fails "
+            "after 2 s is repeated for ever and shown as online",
+            "min_uptime above the time that it takes to become ready, with max_restarts and "
+            "exp_backoff_restart_delay; or let Standfast run it", app.name,
+            evidence={"has_no_option": has_none},
+        )  # fmt: skip
+
+
+def judge_declared_twice(tree: Tree) -> Iterator[Hit]:
+    """Judge names that two files, or one file twice, declare."""
+    for first, second in combinations(tree.processes, 2):
+        if first.name != second.name:
+            continue
+        differs = _differences(first, second)
+        where = f"{first.file.name}:{first.line}"
+        if differs:
+            yield Hit(
+                _spot(second),
+                f"{second.name} is declared in {where} too, with other values of {', '.join(differs)}: what "
+                "runs depends on which file was started last",
+                f"keep it in one file: pm2 delete {second.name}, then pm2 start {first.file.name}",
+                second.name, Severity.ERROR,
+                {"also": str(first.file), "line": first.line, "differs": differs},
+            )  # fmt: skip
+        else:
+            yield Hit(
+                _spot(second), f"{second.name} is declared in {where} too, with the same values",
+                "keep it in one file", second.name,
+                evidence={"also": str(first.file), "line": first.line, "differs": []},
+            )  # fmt: skip
+
+
+def _differences(one: DeclaredService, other: DeclaredService) -> list[str]:
+    names = [
+        name
+        for name in ("command", "working_dir", "env", "replicas")
+        if getattr(one, name) != getattr(other, name)
+    ]
+    ours, theirs = one.process or ProcessRules(), other.process or ProcessRules()
+    return names + [n for n in ProcessRules._fields if getattr(ours, n) != getattr(theirs, n)]
+
+
+def _spot(app: DeclaredService) -> Spot:
+    return Spot(app.file, app.line)
