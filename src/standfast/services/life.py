@@ -30,7 +30,7 @@ from standfast.services.model import (
     ServiceSpec,
     ServiceState,
 )
-from standfast.services.ports import Journal, Running
+from standfast.services.ports import Journal, ObstructedError, Running
 from standfast.services.surroundings import Surroundings
 from standfast.services.watch import Watch
 
@@ -247,6 +247,9 @@ class Service:
             return
         try:
             running = await self._around.machine.driver(self.spec.driver).start(self.spec)
+        except ObstructedError as error:
+            await self._wait_at(error.obstacle)
+            return
         except OSError as error:
             await self._wait_at(
                 Obstacle("StartFailed", f"no process could be made: {error}", "free resources", _INPUTS_S)
@@ -465,7 +468,8 @@ class Service:
 
     async def _pause(self, wait_s: float | None) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._kick.wait(), wait_s)
+            async with asyncio.timeout(wait_s):
+                await self._kick.wait()
 
     def _become(self, event: ServiceEvent) -> None:
         following = move(self._state, event)

@@ -79,7 +79,8 @@ class Watch:
             await self._probe()
             self._judge()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), self._next_look_s())
+                async with asyncio.timeout(self._next_look_s()):
+                    await self._look.wait()
 
     async def mind(self) -> None:
         """Ask a ready service whether it still lives, and keep its memory limit; returns when it ended it."""

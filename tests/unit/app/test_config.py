@@ -186,7 +186,7 @@ def test_k11_impossible_combination_names_both_settings(text: str, keys: tuple[s
         (SUBJECT.format(uid=1, key="a", port=1) + SUBJECT.format(uid=2, key="a", port=2), "hotkey = 'a'"),
         ("[[services]]\nname='s'\ncommand=['x']\n" * 2, "name = 's'"),
         ("[[evaluation.environments]]\nid='e'\n" * 2, "id = 'e'"),
-        ("[[services]]\nname='s'\ncommand=['x']\nport = 8321\n", "that of api.port"),
+        ("[api]\n[[services]]\nname='s'\ncommand=['x']\nport = 8321\n", "that of api.port"),
     ],
 )
 def test_duplicates_are_refused(text: str, what: str) -> None:

@@ -41,7 +41,9 @@ def test_executors_start_after_the_programs_and_hold_no_token_in_their_command()
     services = services_of(CONFIG, url="http://h:1")
     executors = [service for service in services if service.name.startswith("executor-")]
     assert [service.name for service in executors] == ["executor-1", "executor-2"]
-    assert min(e.stage for e in executors) > max(s.stage for s in services if s not in executors)
+    for executor in executors:
+        assert {one.name for one in executor.depends_on} == {"miner", "plain"}
+        assert all(0 < one.patience_s < float("inf") for one in executor.depends_on), "one must not stop all"
     command = executors[0].command
     assert command[command.index("--url") + 1] == "http://h:1"
     assert command[command.index("--token-file") + 1] == "/etc/net/.standfast/executors/token"

@@ -117,9 +117,13 @@ class LocalRunning:
     def said_ready_s(self) -> float | None:
         """Return when it said READY=1; a hint that was lost is made good by the file."""
         current = read_life(self._folder) if self._life.ready_s is None else None
-        if current is not None and current.life == self._life.life:
+        if current is not None and current.life == self._life.life and current.ready_s is not None:
             self.hear(current)
         return self._life.ready_s
+
+    def ailment(self) -> str:
+        """Return that nothing is known: a process has no health check beside those that are declared."""
+        return "it has no health check of its own"
 
     async def ended(self) -> Outcome:
         """Return how it ended, when it has."""
