@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from standfast.app.config import FILE_NAME, Config, load_config, parse_config
+from standfast.app.config import DATA_NAME, FILE_NAME, Config, load_config, parse_config
 from standfast.app.instance import Address, Found, noted_config
 from standfast.app.stores import open_database
 from standfast.facts.database import Database, Tx
@@ -60,3 +61,14 @@ def config_of(found: Found) -> Config:
     if config is None:
         return parse_config("", source=beside, data_dir=found.data_dir)
     return load_config(config, data_dir=found.data_dir)
+
+
+def blueprint_of(found: Found) -> str:
+    """Return how a command typed here names what starts the instance of a data directory."""
+    config = noted_config(found.data_dir)
+    folder = config.parent if config is not None else found.data_dir.parent
+    cwd = Path.cwd()
+    shown = str(folder.relative_to(cwd)) if folder.is_relative_to(cwd) else str(folder)
+    # Without it the command would begin another, empty store beside the configuration.
+    is_elsewhere = found.data_dir.absolute() != (folder / DATA_NAME).absolute()
+    return f"{shown} --data-dir {found.data_dir}" if is_elsewhere else shown

@@ -71,13 +71,13 @@ def look(found: Found, error: StandfastError | None, now: datetime, *, blueprint
     return Presence(
         found.data_dir, run,
         age_s=_age_s(run.started_at, now),
-        main=_seen("standfast", run.process, str(log)),
-        children=tuple(_seen(child.name, child.identity, child.log) for child in run.children),
+        main=process_seen("standfast", run.process, str(log)),
+        children=tuple(process_seen(child.name, child.identity, child.log) for child in run.children),
         error=error,
         port=port,
         holder=listener(port) if port else None,
         blueprint=blueprint or run.blueprint,
-        log_tail=_tail(log),
+        log_tail=tail_of(log),
         last_sign_at=_last_sign(log, found.data_dir / "standfast.db", found.data_dir / "standfast.db-wal"),
     )  # fmt: skip
 
@@ -181,7 +181,8 @@ def _judge_child(child: ProcessSeen) -> Finding:
     )  # fmt: skip
 
 
-def _seen(name: str, identity: Identity, log: str) -> ProcessSeen:
+def process_seen(name: str, identity: Identity, log: str = "") -> ProcessSeen:
+    """Return what exactly this process is now."""
     stat = read_stat(identity.pid)
     is_other = stat is None or stat.start_ticks != identity.start_ticks or boot_id() != identity.boot_id
     return ProcessSeen(name, identity.pid, "" if stat is None or is_other else stat.letter, log)
@@ -199,7 +200,7 @@ def _age_s(instant: str, now: datetime) -> float:
         return 0.0
 
 
-def _tail(path: Path) -> tuple[str, ...]:
+def tail_of(path: Path) -> tuple[str, ...]:
     """Return the last lines of a log, free of control characters; empty where it cannot be read."""
     with contextlib.suppress(OSError):
         return FileJournal(path).tail()[-_TAIL_LINES:]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from standfast.app.supervision import Supervision
-from standfast.kernel.errors import NotFoundError
+from standfast.kernel.errors import ConflictError, NotFoundError
 from standfast.services.wire import spec_from_dict
 
 #: Longest text that a person may give as a reason.
@@ -51,6 +51,9 @@ class Control:
 
     def _restart(self, asked: Mapping[str, Any]) -> list[str]:
         names = self._names(asked)
+        for name in names:
+            if held := self._history.held_by(name):
+                raise _held(name, *held)
         return list(self._supervisor.restart(names, str(asked["who"]), only=bool(asked.get("only", False))))
 
     def _declare(self, asked: Mapping[str, Any]) -> int:
@@ -77,6 +80,16 @@ class Control:
             if name not in known:
                 raise unknown_service(name, list(known))
         return names
+
+
+def _held(name: str, who: str, why: str, since: str) -> ConflictError:
+    """Return the error for a restart of what a person holds: only a person may end that."""
+    return ConflictError(
+        f"{name} is held by {who}",
+        why=f"{why}; since {since}" if why else f"since {since}",
+        fix=f"standfast release {name}",
+        code="HeldByPerson",
+    )
 
 
 def unknown_service(name: str, known: Sequence[str]) -> NotFoundError:

@@ -42,7 +42,9 @@ class Branch(NamedTuple):
 
 BRANCHES = (
     Branch("running", ("up", "down")),
-    Branch("status", ("status", "logs")),
+    Branch("status", ("status",)),
+    Branch("logs", ("logs",)),
+    Branch("services", ("restart", "hold", "release")),
     Branch("rounds", ("round",), "Look at rounds, and recompute what they published."),
     Branch("tasks", ("task",), "Look at tasks, and steer them."),
     Branch("executors", ("executors",), "Look at executors, and keep work from one."),

@@ -22,6 +22,8 @@ def print_status(out: Printer, data: Mapping[str, Any]) -> None:
         _print_round(out, data["round"], data.get("last_round"))
     _print_subjects(out, data.get("subjects") or ())
     _print_executors(out, data.get("executors") or ())
+    if data.get("matrix"):
+        out.line(_matrix_line(data["matrix"]))
     _print_services(out, data.get("services") or ())
     _print_publication(out, data.get("publication"))
 
@@ -76,11 +78,45 @@ def _print_executors(out: Printer, executors: Sequence[Mapping[str, Any]]) -> No
 
 def _print_services(out: Printer, services: Sequence[Mapping[str, Any]]) -> None:
     rows = [
-        (s["name"], s["state"], s["pid"], s["process_state"], s["restarts"], s["last_exit"], s["message"])
+        (
+            s["name"], s["state"], s["pid"], _span(s.get("uptime_s")), s["restarts"],
+            _size(s.get("memory_bytes")), _took(s.get("ready_after_s")), s["since"], s["reason"],
+            s["message"],
+        )
         for s in services
-    ]
+    ]  # fmt: skip
+    headings = (
+        "service", "state", ">pid", ">up", ">restarts", ">memory", ">ready after", "since", "reason", "what"
+    )  # fmt: skip
     if rows:
-        out.table(("service", "state", ">pid", "", ">restarts", "last exit", "what"), rows)
+        out.table(headings, rows)
+
+
+def _matrix_line(matrix: Mapping[str, Any]) -> str:
+    rest = ", ".join(f"{count} {name}" for name, count in matrix["counts"].items() if name != "ready")
+    share = f"{matrix['ready']} of {matrix['declared']} services ready ({matrix['percent']} %)"
+    return f"{share}{': ' if rest else ''}{rest}"
+
+
+def _span(seconds: float | None) -> str:
+    """Return a length of time in its two largest units."""
+    if not seconds:
+        return "-"
+    whole = int(seconds)
+    days, hours, minutes = whole // 86_400, whole // 3_600 % 24, whole // 60 % 60
+    if days:
+        return f"{days}d{hours:02}h"
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{whole % 60:02}s" if minutes else f"{whole}s"
+
+
+def _size(count: int | None) -> str:
+    return f"{count / 1e6:.0f} MB" if count else "-"
+
+
+def _took(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.1f} s"
 
 
 def _print_publication(out: Printer, publication: Mapping[str, Any] | None) -> None:

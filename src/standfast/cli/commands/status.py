@@ -1,11 +1,9 @@
-"""``standfast status | logs``: what is wrong, why, and what to do, within ten seconds on every bad day."""
+"""``standfast status``: what is wrong, why, and what to do, within ten seconds on every bad day."""
 
 from __future__ import annotations
 
 import io
-import os
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,19 +11,20 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from standfast.app.config import DATA_NAME, Config
-from standfast.app.instance import LOGS_NAME, Address, Found, Run, noted_config, token_of
-from standfast.app.offline import config_of
+from standfast.app.config import Config
+from standfast.app.instance import Address, Found, Run, token_of
+from standfast.app.offline import blueprint_of, config_of
 from standfast.app.presence import judge, look
-from standfast.cli.output import Printer, plain, printer
+from standfast.app.stack_look import is_stack, look_at_stack
+from standfast.app.stack_status import status_of, without_api
+from standfast.cli.output import Printer, printer
 from standfast.cli.registry import command
-from standfast.cli.session import Session, ask, path_segment
+from standfast.cli.session import Session, ask
 from standfast.cli.status_page import print_status
 from standfast.kernel.clock import SystemClock, iso
 from standfast.kernel.errors import (
     AuthError,
     ConfigError,
-    NotFoundError,
     StandfastError,
     TransientError,
     UnhealthyError,
@@ -33,29 +32,24 @@ from standfast.kernel.errors import (
 from standfast.kernel.verdict import Finding, Verdict, combine
 
 Watch = Annotated[bool, typer.Option("--watch", help="Look again every two seconds, until Ctrl-C.")]
-LogName = Annotated[
-    str, typer.Argument(metavar="[NAME]", help="Service or executor; without it, the instance itself.")
-]
-Lines = Annotated[int, typer.Option("--lines", min=1, max=10_000, help="Last lines to show.")]
 
 #: One question has this long: with three of them the answer still comes within ten seconds.
 _ASK_S = 3.0
 _WATCH_S = 2.0
-_LARGEST_LOG_BYTES = 4_000_000
 _OK, _UNHEALTHY, _AUTH, _UNREACHABLE = 0, 3, 4, 7
 
 
 def add(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     command(app, status, "status", schema="status", example="standfast status --watch")
-    command(app, logs, "logs", schema="logs", example="standfast logs executor-1 --lines 50")
 
 
 def status(session: Session, watch: Watch = False) -> int:
     """Say what is wrong, why, and what to do about it; then how far the work is.
 
-    Works on every bad day: it asks the API, and where that does not answer it looks at the processes.
-    Exit code 0 where all is well, 3 where something is not or is unknown, 7 where no API answers.
+    Works on every bad day: it asks the API, or the supervisor of a stack, and where that does not answer it
+    looks at the processes. Exit code 0 where all is well, 3 where something is not or is unknown, 7 where
+    neither API nor supervisor answers.
     """
     if watch:
         return _watch(session)
@@ -70,6 +64,8 @@ def look_once(session: Session) -> tuple[dict[str, Any], int]:
         found = session.found()
     except TransientError as error:
         return _without_api([_finding_of(error)]), _UNREACHABLE
+    if isinstance(found, Found) and is_stack(found.data_dir, found.run()):
+        return _of_stack(found)
     address, problem = _address(session, found)
     try:
         data = _checked(_ask(address) if address is not None else None)
@@ -79,6 +75,14 @@ def look_once(session: Session) -> tuple[dict[str, Any], int]:
         if data is not None:
             return _with_local(data, found)
     return _local(found, problem), _AUTH if isinstance(problem, AuthError) else _UNREACHABLE
+
+
+def _of_stack(found: Found) -> tuple[dict[str, Any], int]:
+    """Return the status of a stack alone, which has no API: its supervisor is asked on its own socket."""
+    seen = look_at_stack(found.data_dir, blueprint=blueprint_of(found))
+    data = {**status_of(seen), "how": found.how}
+    is_well = data["verdict"] == Verdict.PASS.name
+    return data, _UNREACHABLE if seen.answer is None else _OK if is_well else _UNHEALTHY
 
 
 def _address(session: Session, found: Address | Found) -> tuple[Address | None, StandfastError | None]:
@@ -131,18 +135,9 @@ def _local(found: Address | Found, problem: StandfastError | None) -> dict[str, 
     if isinstance(found, Address):
         assert problem is not None, "an address was asked"
         return _without_api([_finding_of(problem)])
-    config = noted_config(found.data_dir)
-    seen = look(found, problem, SystemClock().wall(), blueprint=_blueprint(found, config))
-    return _without_api(judge(seen), data_dir=str(found.data_dir), how=found.how)
-
-
-def _blueprint(found: Found, config: Path | None) -> str:
-    folder = config.parent if config is not None else found.data_dir.parent
-    cwd = Path.cwd()
-    shown = str(folder.relative_to(cwd)) if folder.is_relative_to(cwd) else str(folder)
-    # Without it the command would begin another, empty store beside the configuration.
-    is_elsewhere = found.data_dir.absolute() != (folder / DATA_NAME).absolute()
-    return f"{shown} --data-dir {found.data_dir}" if is_elsewhere else shown
+    seen = look(found, problem, SystemClock().wall(), blueprint=blueprint_of(found))
+    services = without_api(look_at_stack(found.data_dir))
+    return _without_api(judge(seen), data_dir=str(found.data_dir), how=found.how, services=services)
 
 
 def _finding_of(error: StandfastError) -> Finding:
@@ -151,7 +146,7 @@ def _finding_of(error: StandfastError) -> Finding:
     return Finding("api", Verdict.FAIL, error.code, message, remedy=remedy, since=error.since)
 
 
-def _without_api(findings: list[Finding], **more: str) -> dict[str, Any]:
+def _without_api(findings: list[Finding], **more: object) -> dict[str, Any]:
     return {
         "verdict": combine(finding.verdict for finding in findings).name,
         "findings": [finding.as_dict() for finding in findings],
@@ -188,38 +183,3 @@ def page_of(data: dict[str, Any], terminal: Console) -> Text:
     print_status(Printer(paper), data)
     assert isinstance(paper.file, io.StringIO)
     return Text.from_ansi(paper.file.getvalue())
-
-
-def logs(session: Session, name: LogName = "", lines: Lines = 30) -> None:
-    """Show the last lines of a log of the instance that belongs to this folder."""
-    found = session.found()
-    if isinstance(found, Address):
-        raise ConfigError("logs are files on the instance's machine", fix="run it there, with --data-dir")
-    folder = found.data_dir / LOGS_NAME
-    known = sorted(path.stem for path in folder.glob("*.log")) if folder.is_dir() else []
-    wanted = path_segment(name, what="log", fix=f"known: {', '.join(known)}") if name else "standfast"
-    if wanted not in known:
-        raise NotFoundError(
-            f"there is no log of {wanted} in {folder}", fix=f"known: {', '.join(known) or 'none'}"
-        )
-    path = folder / f"{wanted}.log"
-    shown = _last(path, lines)
-    session.emit({"path": str(path), "lines": shown}, lambda out: _print_lines(out, shown))
-
-
-def _last(path: Path, count: int) -> list[str]:
-    try:
-        with path.open("rb") as stream:
-            stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, stream.tell() - _LARGEST_LOG_BYTES))
-            text = stream.read().decode("utf-8", "replace")
-    except OSError as error:
-        raise UnhealthyError(
-            f"{path} cannot be read", why=error.strerror or "", fix=f"ls -l {path}"
-        ) from error
-    return [plain(line) for line in text.splitlines()[-count:]]
-
-
-def _print_lines(out: Printer, lines: list[str]) -> None:
-    for line in lines:
-        out.line(line)
