@@ -11,15 +11,13 @@ from typing import NamedTuple
 from standfast.kernel.clock import iso
 from standfast.services.decide.after import fingerprint
 from standfast.services.decide.order import unmet
+from standfast.services.decide.readiness import proven_s
 from standfast.services.failures.model import Classified, Evidence
 from standfast.services.failures.text import error_line, normalise
-from standfast.services.model import End, ExitStatus, Outcome
+from standfast.services.model import UNSEEN, End, Outcome
 from standfast.services.ports import Journal, Running
 from standfast.services.surroundings import Surroundings
 from standfast.services.watch import MEMORY_LIMIT, Watch
-
-#: Nobody saw how it ended; the number is no program's own.
-_UNSEEN = ExitStatus(255)
 
 
 class Circumstances(NamedTuple):
@@ -42,7 +40,7 @@ class Circumstances(NamedTuple):
 
 def end_of(outcome: Outcome, known: Circumstances) -> tuple[End, Evidence]:
     """Return the end, and the evidence from which its class may be recognised."""
-    status = outcome.status or _UNSEEN
+    status = outcome.status or UNSEEN
     said = error_line(known.lines)
     end = End(
         status,
@@ -65,6 +63,7 @@ def end_of(outcome: Outcome, known: Circumstances) -> tuple[End, Evidence]:
         ready_s=known.ready_s,
         lived_s=known.lived_s,
         oom_kills=outcome.oom_kills,
+        is_oom_flagged=outcome.is_oom_flagged,
         dependencies_down=known.down,
         dependency_addresses=known.addresses,
         command=known.command,
@@ -95,7 +94,7 @@ class Endings:
         known = Circumstances(
             lines=self._journal.lines(),
             lived_s=max(now_s - running.started_s, 0.0),
-            ready_s=0.0 if ready_at_s is None else max(now_s - ready_at_s, 1e-3),
+            ready_s=0.0 if ready_at_s is None else proven_s(spec, max(now_s - ready_at_s, 1e-3)),
             at=self._around.clock.wall(),
             at_s=self._around.clock.monotonic(),
             asked_by=asked_by or watch.ended_by_us or outcome.asked_by,

@@ -62,7 +62,8 @@ class Readiness:
     One of: ``http`` is a URL that must answer ``status``, with ``body`` (a regular expression) in it where
     that is set; ``tcp`` is ``HOST:PORT``; ``command`` must end with exit code 0; ``log`` is a regular
     expression that a line of this life's output must match; ``file`` must exist and be of this life;
-    ``notify`` waits for READY=1 (sd_notify(3)). ``timeout_s`` bounds one probe, ``interval_s`` lies between
+    ``notify`` waits for READY=1 (sd_notify(3)); ``health`` is what its driver knows of a health check that
+    it has by itself, as containers do. ``timeout_s`` bounds one probe, ``interval_s`` lies between
     two of them once the service is ready. ``start_s`` is how long a life may take to its first answer before
     that is called a fault; 0 = learnt from this service's own lives.
     """
@@ -75,6 +76,7 @@ class Readiness:
     log: str = ""
     file: str = ""
     notify: bool = False
+    health: bool = False
     timeout_s: float = 2.0
     interval_s: float = 2.0
     start_s: float = 0.0
@@ -82,7 +84,8 @@ class Readiness:
     @property
     def is_probed(self) -> bool:
         """Whether there is anything to ask."""
-        return bool(self.http or self.tcp or self.command or self.log or self.file or self.notify)
+        is_told = self.is_once or self.health
+        return bool(self.http or self.tcp or self.command or is_told)
 
     @property
     def is_once(self) -> bool:
@@ -96,6 +99,8 @@ class Readiness:
             return self.command[0]
         if self.log:
             return f"the line {self.log!r}"
+        if self.health:
+            return "its own health check"
         return self.http or self.tcp or self.file or ("READY=1" if self.notify else "nothing")
 
 
@@ -217,7 +222,7 @@ class ServiceSpec:
 
 
 class ExitStatus(NamedTuple):
-    """How a process ended: by ``code``, or by ``signal_number`` where that is not 0."""
+    """How a process ended: by ``code``, or by ``signal_number`` where that is not 0; see ``UNSEEN``."""
 
     code: int
     signal_number: int = 0
@@ -225,6 +230,8 @@ class ExitStatus(NamedTuple):
     @property
     def text(self) -> str:
         """The end in words, with the signal's name."""
+        if self == UNSEEN:
+            return "an end that nobody saw"
         if not self.signal_number:
             return f"exit code {self.code}"
         try:
@@ -234,12 +241,17 @@ class ExitStatus(NamedTuple):
         return f"killed by {name} ({self.signal_number})"
 
 
+#: Nobody saw how it ended; the number is no program's own.
+UNSEEN = ExitStatus(-1)
+
+
 class Outcome(NamedTuple):
     """How one life ended, as whoever ran it saw it.
 
     ``status`` is None where nobody saw it (its shim was killed, the machine was restarted); ``lost`` says
-    why then. ``oom_kills`` counts kills by the kernel for want of memory in this life's control group; None
-    = it had none to look at. ``peak_bytes`` is the most memory it used, 0 = unknown. ``asked_by`` is who
+    why then. ``is_oom_flagged`` is a container runtime's word for a kill for want of memory.
+    ``oom_kills`` counts kills by the kernel for want of memory in this life's control group; None = it had
+    none to look at. ``peak_bytes`` is the most memory it used, 0 = unknown. ``asked_by`` is who
     asked for the end, as far as that was seen. ``ended_s`` is monotonic, of this boot.
     """
 
@@ -250,6 +262,7 @@ class Outcome(NamedTuple):
     asked_by: str = ""
     lost: str = ""
     ended_s: float | None = None
+    is_oom_flagged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@
 3. A failure that was surely recognised as permanent is held after its first start, and only a changed
    input, a condition that became true or a person starts it again. Names do no more than that.
 4. An end while a declared dependency was not ready is not this service's own: it parks and counts nothing.
+   Neither is one that nobody saw.
 5. Waits fall back only after a life that was ready for a while, so that "up for a second" resets nothing.
    Whatever each end looked like, more restarts than the budget hold it: the service's own, then its
    group's, then the host's.
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from standfast.kernel.backoff import Backoff
 from standfast.services.model import (
+    UNSEEN,
     Budgets,
     Done,
     End,
@@ -82,7 +84,8 @@ def after_exit(
             "NotRestarted", f"{_said(last)}; it is declared to be started once", _release(spec), _NEVER_S
         )
     own = [end for end in history if not end.down]
-    held = None if last.was_ready else _hopeless(spec, own, unit)
+    seen = [end for end in own if end.status != UNSEEN]
+    held = None if last.was_ready or last.status == UNSEEN else _hopeless(spec, seen, unit)
     held = held or _over_budget(spec, spent, budgets)
     if held is not None:
         return held
@@ -101,14 +104,14 @@ def _hopeless(spec: ServiceSpec, history: Sequence[End], unit: float) -> Held | 
         return recognised
     same = _trailing(history, lambda end: fingerprint(end) == fingerprint(last))
     limit = min(policy.max_fast_failures, _TRIES_OF_CLASS.get(last.cls, policy.max_fast_failures))
-    retry_s = _slow_s(last, same - limit, unit)
-    never_ready = _trailing(history, lambda end: not end.was_ready)
     if same >= limit:
         message = f"ended {same} times in the same way without ever being ready: {_said(last)}"
-        return Held("SameFailure", message, _cure(spec, last), retry_s)
-    if never_ready >= _VARIED_FACTOR * policy.max_fast_failures:
+        return Held("SameFailure", message, _cure(spec, last), _slow_s(last, same - limit, unit))
+    never_ready = _trailing(history, lambda end: not end.was_ready)
+    vain = never_ready - _VARIED_FACTOR * policy.max_fast_failures
+    if vain >= 0:
         message = f"was started {never_ready} times and never became ready, last: {_said(last)}"
-        return Held("NeverReady", message, _cure(spec, last), retry_s)
+        return Held("NeverReady", message, _cure(spec, last), _slow_s(last, vain, unit))
     return None
 
 

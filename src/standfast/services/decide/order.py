@@ -69,7 +69,9 @@ def _where(spec: ServiceSpec) -> str:
 
 def _cycle(specs: Sequence[ServiceSpec]) -> tuple[str, ...]:
     """Return one cycle as a path whose ends are the same name, or nothing."""
-    below = {spec.name: [one.name for one in spec.depends_on] for spec in specs}
+    below: dict[str, list[str]] = {}
+    for spec in specs:
+        below.setdefault(spec.name, []).extend(one.name for one in spec.depends_on)
     done: set[str] = set()
     for start in below:
         path: list[str] = []

@@ -6,6 +6,8 @@
    which the kernel would tell at once were it otherwise.
 3. A port that refuses while the program loads is no fault. How long loading takes is learnt from this
    service's own lives, not guessed (A000-7).
+4. Who is not asked is called ready once it has run for a moment, so that what needs it may start. When it
+   ends, that is no proof that it ever worked: a program may import for seconds before it refuses (A000-2).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import math
 from collections.abc import Sequence
 
 from standfast.kernel.verdict import Verdict
-from standfast.services.model import STOPPED, Judgement, Readiness, Seen
+from standfast.services.model import STOPPED, Judgement, Readiness, Seen, ServiceSpec
 
 #: A good answer may be this old, or three times the interval between two probes where that is longer: one
 #: lost answer on a busy machine is no fault, and a service that hangs is still named well within 10 s.
@@ -92,3 +94,9 @@ def grace_of(readiness: Readiness, waits: Sequence[float]) -> float:
     ordered = sorted(waits)
     rank = ordered[max(0, math.ceil(0.99 * len(ordered)) - 1)]
     return max(_LEAST_GRACE_S, rank * _MARGIN)
+
+
+def proven_s(spec: ServiceSpec, ready_s: float) -> float:
+    """Return how long a life that was called ready for ``ready_s`` surely worked; 0 = nothing shows it."""
+    is_proof = spec.ready.is_probed or ready_s >= spec.restart.stable_s
+    return ready_s if is_proof else 0.0
