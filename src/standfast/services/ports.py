@@ -18,6 +18,14 @@ from standfast.services.model import (
 )
 
 
+class ObstructedError(OSError):
+    """No life could be begun because of an obstacle that only the attempt has shown."""
+
+    def __init__(self, obstacle: Obstacle) -> None:
+        super().__init__(obstacle.message)
+        self.obstacle = obstacle
+
+
 class Running(Protocol):
     """One life of a service, which goes on whatever becomes of this process.
 
@@ -25,8 +33,8 @@ class Running(Protocol):
       once nothing that came from this life is left.
     * ``stop`` asks for an orderly end, which the one who runs it enforces when its time is over; ``kill``
       ends everything of it at once. Both return before that is done.
-    * ``letter``, ``stopped_below``, ``memory_bytes`` and ``said_ready_s`` never block; they say nothing ("",
-      0, None) where nothing can be seen.
+    * ``letter``, ``stopped_below``, ``memory_bytes``, ``said_ready_s`` and ``ailment`` never block; they say
+      nothing ("", 0, None) where nothing can be seen.
     """
 
     @property
@@ -80,6 +88,10 @@ class Running(Protocol):
         """Return when it said READY=1, monotonic, or None."""
         ...
 
+    def ailment(self) -> str:
+        """Return what is wrong with it by its own health check; empty where that says that it is well."""
+        ...
+
     async def ended(self) -> Outcome:
         """Return how it ended, when it has."""
         ...
@@ -105,11 +117,20 @@ class Driver(Protocol):
     """Runs lives of one kind: processes of this machine, containers of an engine, units of systemd.
 
     * ``obstacle`` says why a start cannot succeed, or None; it changes nothing.
-    * ``start`` raises OSError where no life could be begun.
+    * It is opened before use and closed after it, in the event loop; closed, it leaves alone what runs.
+    * ``start`` raises OSError where no life could be begun, ObstructedError where it knows what would help.
     * ``found`` returns the lives that earlier supervisors began and whose end nobody took note of; some may
       have ended since. ``forget`` is called when an end was taken note of.
     * ``inputs`` changes whenever something that the outcome of a start depends on has changed.
     """
+
+    def open(self) -> None:
+        """Begin to hear of what runs."""
+        ...
+
+    def close(self) -> None:
+        """Stop hearing of it; what runs goes on."""
+        ...
 
     def obstacle(self, spec: ServiceSpec) -> Obstacle | None:
         """Return why ``spec`` cannot be started now."""

@@ -38,20 +38,23 @@ class LocalMachine:
         self._journals: dict[str, FileJournal] = {}
         self.prober = LocalProber(clock, self.journal)
         self.witness = KernelWitness()
-        self._processes = LocalProcesses(mark, data_dir / LIVES_NAME, self.journal)
-        self._drivers: dict[str, Driver] = {"process": self._processes}
+        self._drivers: dict[str, Driver] = {
+            "process": LocalProcesses(mark, data_dir / LIVES_NAME, self.journal)
+        }
         self._drivers |= {kind: make(self.journal) for kind, make in (more or {}).items()}
 
     async def __aenter__(self) -> Self:
         """Begin to hear what runs."""
-        self._processes.open()
+        for driver in self._drivers.values():
+            driver.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop hearing it; what runs goes on."""
-        self._processes.close()
+        for driver in self._drivers.values():
+            driver.close()
 
     def driver(self, kind: str) -> Driver:
         """Return what runs services of that kind."""

@@ -77,8 +77,8 @@ class LocalProber:
                 raise _BadAnswerError("NotYet", f"no line of this life matches {readiness.log!r} yet")
         elif readiness.file:
             _look_at_file((spec.cwd or Path.cwd()) / readiness.file, running.started_at)
-        elif running.said_ready_s() is None:
-            raise _BadAnswerError("NotYet", "it has not said READY=1 yet (sd_notify)")
+        else:
+            _look_at_word(readiness, running)
 
     def _sample(self, reason: str, detail: str) -> ProbeSample:
         return ProbeSample(self._clock.monotonic(), reason, detail)
@@ -114,6 +114,15 @@ async def _run(command: Sequence[str], spec: ServiceSpec) -> None:
         raise _BadAnswerError(
             "CommandFailed", f"{command[0]} ended with exit code {code}{f': {said}' if said else ''}"
         )
+
+
+def _look_at_word(readiness: Readiness, running: Running) -> None:
+    """Refuse what has not said yet, or whose own check says, that it is not ready."""
+    ailment = running.ailment() if readiness.health else ""
+    if ailment:
+        raise _BadAnswerError("Unhealthy", ailment)
+    if readiness.notify and running.said_ready_s() is None:
+        raise _BadAnswerError("NotYet", "it has not said READY=1 yet (sd_notify)")
 
 
 def _look_at_file(path: Path, started_at: float) -> None:

@@ -13,6 +13,7 @@ PROBED_S, UNPROBED_S = 3.0, 15.0
 #: A service that ended before must outlive its longest recent life by so much.
 _OUTLIVE = 1.5
 _UNPROBED = frozenset({"Running", "Settling"})
+NOTHING_BEFORE: Mapping[str, int] = {}
 
 
 class Pending(NamedTuple):
@@ -31,8 +32,13 @@ class Failed(NamedTuple):
     why: tuple[str, ...]
 
 
-def judge_up(views: Sequence[Mapping[str, Any]]) -> Up | Pending | Failed:
-    """Judge services as ``ServiceView.as_dict`` shows them; those not required are no obstacle."""
+def judge_up(
+    views: Sequence[Mapping[str, Any]], *, before: Mapping[str, int] = NOTHING_BEFORE
+) -> Up | Pending | Failed:
+    """Judge services as ``ServiceView.as_dict`` shows them; those not required are no obstacle.
+
+    ``before`` has the restarts of each service from before it was to come up: they are none of this.
+    """
     required = [view for view in views if view["is_required"]]
     held = [_held(view) for view in required if view["state"] == "held" and not _waits(view)]
     if held:
@@ -40,12 +46,18 @@ def judge_up(views: Sequence[Mapping[str, Any]]) -> Up | Pending | Failed:
     missing = tuple(text for view in required if (text := _missing(view)))
     if missing or not required:
         return Pending(missing or ("nothing is declared as required, so there is nothing to wait for",))
-    restarted = tuple(_restarted(view) for view in required if view["restarts"])
+    restarted = tuple(_restarted(view) for view in required if _since(view, before))
     return Failed(restarted) if restarted else Up()
 
 
 def _held(view: Mapping[str, Any]) -> str:
     return f"{view['name']} is held: {view['message']}"
+
+
+def _since(view: Mapping[str, Any], before: Mapping[str, int]) -> int:
+    """Return the restarts since ``before``; a count that is lower is another supervisor's, from zero."""
+    counted, known = int(view["restarts"]), before.get(view["name"], 0)
+    return counted - known if counted >= known else counted
 
 
 def _restarted(view: Mapping[str, Any]) -> str:
@@ -56,8 +68,8 @@ def _restarted(view: Mapping[str, Any]) -> str:
 
 
 def _waits(view: Mapping[str, Any]) -> bool:
-    """Whether the hold may clear by itself within moments: a port or a condition that is looked at again."""
-    return view["reason"] in ("PortInUse", "StartFailed")
+    """Whether the hold may clear by itself: a port or an engine looked at again, a build under way."""
+    return view["reason"] in ("PortInUse", "StartFailed", "EngineDown", "Building")
 
 
 def _missing(view: Mapping[str, Any]) -> str:
