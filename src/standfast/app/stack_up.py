@@ -137,7 +137,9 @@ def _spawn(data_dir: Path) -> int:
     while time.monotonic() < until_s:
         with contextlib.suppress(TransientError):
             ask(data_dir, "list", timeout_s=2.0)
-            return popen.pid
+            # Of two that were started at once, one answers for both.
+            run = read_run(data_dir)
+            return run.process.pid if isinstance(run, Run) else popen.pid
         if popen.poll() is not None:
             break
         time.sleep(0.05)
@@ -150,17 +152,51 @@ def _spawn(data_dir: Path) -> int:
     )
 
 
-def wait_until_up(data_dir: Path, reporter: Reporter, *, limit_s: float) -> Up | Pending | Failed:
-    """Return what became of the stack: up, hopeless, or still pending after ``limit_s``."""
-    until_s = time.monotonic() + limit_s
+def restarts_so_far(data_dir: Path) -> dict[str, int]:
+    """Return the restarts of each service that a supervisor counts now; nothing where none answers."""
+    with contextlib.suppress(TransientError):
+        return {view["name"]: int(view["restarts"]) for view in ask(data_dir, "list")["services"]}
+    return {}
+
+
+def wait_until_up(
+    data_dir: Path, reporter: Reporter, *, limit_s: float, before: Mapping[str, int]
+) -> Up | Pending | Failed:
+    """Return what became of the stack: up, hopeless, or still pending after ``limit_s``.
+
+    ``before`` is what ``restarts_so_far`` said before the start. A supervisor that is killed meanwhile is
+    replaced; a stack that somebody ends meanwhile is hopeless.
+    """
+    until_s, respawns = time.monotonic() + limit_s, 0
+    judged: Up | Pending | Failed = Pending(("nobody has looked yet",))
     # Each turn looks once; bounded by the limit.
     while True:
-        views = ask(data_dir, "list")["services"]
-        reporter.show(_seen(views), time.monotonic())
-        judged = judge_up(views)
+        try:
+            views = ask(data_dir, "list")["services"]
+            reporter.show(_seen(views), time.monotonic())
+            judged = judge_up(views, before=before)
+        except TransientError:
+            if read_run(data_dir) is None:
+                return Failed(("the stack was stopped meanwhile",))
+            respawns += _respawn(data_dir, respawns)
         if not isinstance(judged, Pending) or time.monotonic() > until_s:
             return judged
         time.sleep(_LOOK_S)
+
+
+def _respawn(data_dir: Path, respawns: int) -> int:
+    """Start a supervisor anew where it is gone, and return 1; one that lives and is silent is left alone."""
+    run = read_run(data_dir)
+    if isinstance(run, Run) and run.is_alive:
+        return 0
+    if respawns >= _MOST_RESPAWNS:
+        raise ConflictError(
+            f"the supervisor died {respawns + 1} times; its services go on",
+            fix="standfast logs",
+            code="SupervisorFailed",
+        )
+    _spawn(data_dir)
+    return 1
 
 
 async def accompany(config: Config, reporter: Reporter, *, started_from: Path) -> int:
@@ -180,14 +216,18 @@ async def accompany(config: Config, reporter: Reporter, *, started_from: Path) -
                 if read_run(data_dir) is None:
                     reporter.say("the stack was stopped")
                     return OK
-                if respawns >= _MOST_RESPAWNS:
-                    reporter.say(
-                        f"the supervisor died {respawns + 1} times, its services go on: standfast logs"
-                    )
+                try:
+                    made = await asyncio.to_thread(_respawn, data_dir, respawns)
+                except ConflictError as error:
+                    reporter.say(f"{error.what}: {error.fix}")
                     return BUG
-                respawns += 1
-                await asyncio.to_thread(_spawn, data_dir)
-                reporter.say("the supervisor was killed; a new one took back what runs")
+                respawns += made
+                what = (
+                    "was killed; a new one took back what runs"
+                    if made
+                    else "gives no answer; what runs goes on"
+                )
+                reporter.say(f"the supervisor {what}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.asked.wait(), _SHOW_S)
         return await _wind_up(data_dir, reporter, stop)

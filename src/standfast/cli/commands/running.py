@@ -13,7 +13,7 @@ from standfast.app.config import Config, load_config
 from standfast.app.down import ORDERLY_S, Down, Ended, bring_down
 from standfast.app.instance import Address
 from standfast.app.reporters import reporter_for
-from standfast.app.stack_up import accompany, start, wait_until_up
+from standfast.app.stack_up import accompany, restarts_so_far, start, wait_until_up
 from standfast.app.up import run_up
 from standfast.cli.output import Printer, say
 from standfast.cli.registry import command
@@ -85,9 +85,10 @@ def up(
         return _ended(session, config, asyncio.run(running))
     if not (detach or wait):
         return _ended(session, config, asyncio.run(accompany(config, reporter, started_from=Path.cwd())))
+    before = restarts_so_far(config.data_dir)
     pid = start(config, started_from=Path.cwd())
     say(f"the supervisor runs as process {pid}; the data is in {config.data_dir}")
-    judged = wait_until_up(config.data_dir, reporter, limit_s=wait_timeout) if wait else Up()
+    judged = wait_until_up(config.data_dir, reporter, limit_s=wait_timeout, before=before) if wait else Up()
     reporter.close()
     code = {Up: 0, Failed: 3, Pending: 8}[type(judged)]
     why = judged.why if isinstance(judged, Failed) else judged.missing if isinstance(judged, Pending) else ()
