@@ -154,8 +154,13 @@ class Engine:
 
     @property
     def open(self) -> int:
-        """Requests that are accepted and not over."""
-        return len(self._open)
+        """Requests that are accepted and not answered."""
+        return sum(1 for t in self._open.values() if not t.is_answered)
+
+    @property
+    def stopping(self) -> int:
+        """Requests that are over, while the model has not let go of their work yet; they hold their slots."""
+        return len(self._open) - self.open
 
     @asynccontextmanager
     async def generation(self, id_: str, wish: Wish, timeout_s: float) -> AsyncIterator[Made]:

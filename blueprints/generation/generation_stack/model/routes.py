@@ -81,6 +81,7 @@ class Routes:
             "loads": engine.loads,
             "running": engine.running,
             "open": engine.open,
+            "stopping": engine.stopping,
             "capacity": engine.limits.capacity,
             **{name: engine.counts[name] for name in names},
             "memory": engine.measured[-1] if engine.measured else None,
