@@ -1,4 +1,4 @@
-"""Ours: ``standfast up`` in a folder with a standfast.toml; the toys say themselves that they are ready."""
+"""Ours: ``standfast up --detach`` in a folder with a standfast.toml; the toys say when they are ready."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
-from benchmarks.supervision import measure
-from benchmarks.supervision.stack import Instance, Service, kill
+from benchmarks.supervision.stack import Instance, Service
+
+from standfast.kernel.errors import TransientError
+from standfast.services.adapters.control import ask
 
 _STANDFAST = str(Path(sys.executable).parent / "standfast")
 
@@ -17,7 +19,7 @@ class Ours(Instance):
     """An instance of Standfast that has nothing but services."""
 
     name: ClassVar[str] = "ours"
-    about: ClassVar[str] = "standfast up, depends_on, ready by sd_notify, restart settings as they are"
+    about: ClassVar[str] = "standfast up --detach, depends_on, ready by sd_notify, restart as it is"
 
     def environment(self) -> dict[str, str]:
         # Its list of instances is the user's; this one is none of his.
@@ -41,27 +43,17 @@ class Ours(Instance):
         return "{notify = true}"
 
     def up(self) -> None:
-        self.spawn([_STANDFAST, "up", str(self.folder)])
+        self.call([_STANDFAST, "up", str(self.folder), "--detach"])
 
     def is_shim(self, argv: list[str]) -> bool:
-        """Count the command that shows what happens among what stands beside: the supervisor is apart."""
-        return "standfast.app.stack" not in argv
-
-    def crash(self) -> None:
-        """Kill the command first, which might start another supervisor."""
-        for pid in self.own_pids():
-            if _STANDFAST in measure.command(pid):
-                kill(pid)
-        super().crash()
+        return any(Path(argument).name == "shim.py" for argument in argv)
 
     def given_up(self) -> set[str]:
-        asked = [_STANDFAST, "status", "--data-dir", str(self.folder / ".standfast"), "--json"]
         try:
-            answer = json.loads(self.call(asked, limit_s=5))
-        except ValueError:  # It does not answer, so it has not said that it gave up.
+            services = ask(self.folder / ".standfast", "list", timeout_s=5)["services"]
+        except TransientError:  # It does not answer, so it has not said that it gave up.
             return set()
-        services = answer.get("data", answer).get("services", [])
-        return {one["name"] for one in services if one.get("state") == "held"}
+        return {one["name"] for one in services if one["state"] == "held"}
 
 
 class OursTcp(Ours):

@@ -137,8 +137,8 @@ def idle(instance: Instance, window_s: float) -> Idle:
     )
 
 
-def hopeless_starts(instance: Instance, windows_s: dict[str, float]) -> dict[str, int]:
-    """Start what can never work, and return how often each was started in its window from the first start."""
+def hopeless_starts(instance: Instance, windows_s: dict[str, float]) -> tuple[dict[str, int], int]:
+    """Start what can never work; return the starts of each in its window, and how many are given up."""
     instance.up()
     stack, longest = instance.stack, max(windows_s.values())
     wait_for(lambda: len({event.name for event in events(stack)}) == len(stack.services), 30)
@@ -147,7 +147,7 @@ def hopeless_starts(instance: Instance, windows_s: dict[str, float]) -> dict[str
     for name, window_s in windows_s.items():
         begins = [event.at for event in events(stack) if event.name == name and event.what == "begin"]
         counts[name] = sum(at < begins[0] + window_s for at in begins) if begins else 0
-    return counts
+    return counts, len(instance.given_up())
 
 
 @dataclass(frozen=True)
@@ -212,5 +212,6 @@ class Figures:
     slow: Bringing | None = None
     idle: list[Idle] = field(default_factory=list)
     hopeless: dict[str, int] = field(default_factory=dict)
+    hopeless_given_up: int = 0
     crash: Crash | None = None
     notes: list[str] = field(default_factory=list)

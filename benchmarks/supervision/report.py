@@ -170,11 +170,11 @@ def _idle(figures: Mapping[str, Figures], count: int) -> str:
 def _hopeless(figures: Mapping[str, Figures], extent: Mapping[str, Any]) -> str:
     lives = {str(life): window for life, window in extent["lives_s"].items()}
     rows = [
-        [name, *(str(one.hopeless.get(life, "-")) for life in lives)]
+        [name, *(str(one.hopeless.get(life, "-")) for life in lives), str(one.hopeless_given_up)]
         for name, one in figures.items()
         if one.hopeless
     ]
-    head = ["", *(f"{life} s, in {window:g} s" for life, window in lives.items())]
+    head = ["", *(f"{life} s, in {window:g} s" for life, window in lives.items()), "given up"]
     return _table("starts of what fails alike each time, never ready, by its life", head, rows)
 
 
@@ -207,6 +207,9 @@ def _targets(figures: Mapping[str, Figures]) -> str:
         _idle_targets(target, idle)
     for life, starts in ours.hopeless.items():
         target(f"life {life} s: at most 3 starts", str(starts), 0 < starts <= 3)
+    if ours.hopeless:
+        given_up, of = ours.hopeless_given_up, len(ours.hopeless)
+        target("all of those are held at the end", f"{given_up}/{of}", given_up == of)
     if crash := ours.crash:
         shown = f"{crash.kept}/{crash.services} + {crash.started}"
         is_met = crash.kept == crash.services == crash.serving and not crash.started

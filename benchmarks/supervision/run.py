@@ -168,8 +168,10 @@ class Bench:
             with self._running(tool, stack.hopeless, tuple(lives)) as instance:
                 names = [service.name for service in instance.stack.services]
                 windows = dict(zip(names, lives.values(), strict=True))
-                counts = phases.hopeless_starts(instance, windows)
-                self.figures[tool.name].hopeless = dict(zip(map(str, lives), counts.values(), strict=True))
+                counts, given_up = phases.hopeless_starts(instance, windows)
+                figures = self.figures[tool.name]
+                figures.hopeless = dict(zip(map(str, lives), counts.values(), strict=True))
+                figures.hopeless_given_up = given_up
 
         self._beside([tool for tool in self._tools if not tool.is_variant], one)
 
