@@ -368,13 +368,21 @@ def _groups(files: Iterable[Path], documents: Mapping[Path, Document]) -> Iterat
 
 
 def _is_overlay(document: Document) -> bool:
-    """Return whether a service has nothing to run by itself, so that the file needs another below it."""
+    """Return whether a file needs another below it: a service without anything to run, or an unknown name."""
     services = document.root.get("services")
     members = [node for _, node in services.items()] if services is not None else []
-    return any(
-        isinstance(node, MappingNode) and not {"image", "build", "extends", "provider"} & node.value.keys()
-        for node in members
-    )
+    names = {key.text for key, _ in services.items()} if services is not None else set()
+    bodies = [node for node in members if isinstance(node, MappingNode)]
+    has_bare = any(not {"image", "build", "extends", "provider"} & node.value.keys() for node in bodies)
+    return has_bare or any(_depends_on(node) - names for node in bodies)
+
+
+def _depends_on(node: MappingNode) -> set[str]:
+    found = node.get("depends_on")
+    if found is None:
+        return set()
+    listed = {str(member.plain()) for member in found.nodes}
+    return listed | {key.text for key, _ in found.items()}
 
 
 def _read_stack(files: tuple[Path, ...]) -> tuple[Stack, tuple[StackFinding, ...]]:

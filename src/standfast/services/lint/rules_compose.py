@@ -17,6 +17,7 @@ DEFAULT_INTERVAL_S = 30.0
 #: From here on, waiting for the check and not the service's start is what a bring-up consists of.
 LONG_INTERVAL_S = 5.0
 VERY_LONG_INTERVAL_S = 10.0
+_COMPLETED_BY_OTHERS = frozenset({"DependencyUnknown", "VolumeUnknown", "NetworkUnknown", "NothingToRun"})
 _VARIABLE_REASONS = frozenset({"VariableUnset"})
 _GPU_VARIABLES = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 _NO_GPU = frozenset({"", "none", "void", "-1"})
@@ -24,27 +25,30 @@ _NO_GPU = frozenset({"", "none", "void", "-1"})
 
 def judge_stack(tree: Tree) -> Iterator[Hit]:
     """Take over what the reader of compose files refuses; nothing of it is found a second time here."""
-    for finding in _stack_findings(tree):
-        if finding.reason not in _VARIABLE_REASONS:
-            is_certain = finding.is_error and not (finding.profile and finding.reason == "DependencyInactive")
-            suffix = f" (with --profile {finding.profile})" if finding.profile else ""
-            yield Hit(
-                finding.spot, finding.message + suffix, finding.fix,
-                severity=Severity.ERROR if is_certain else Severity.WARNING,
-                evidence={"reason": finding.reason},
-            )  # fmt: skip
+    for stack in tree.stacks:
+        for finding in stack.findings:
+            if finding.reason not in _VARIABLE_REASONS:
+                suffix = f" (with --profile {finding.profile})" if finding.profile else ""
+                yield Hit(
+                    finding.spot, finding.message + suffix, finding.fix,
+                    severity=Severity.ERROR if _is_certain(stack, finding) else Severity.WARNING,
+                    evidence={"reason": finding.reason},
+                )  # fmt: skip
+
+
+def _is_certain(stack: DeclaredStack, finding: StackFinding) -> bool:
+    """Return whether it is wrong however the files are used: other profiles and overlays may complete it."""
+    needs_profile = bool(finding.profile) and finding.reason == "DependencyInactive"
+    is_overlay = len(stack.files) > 1 and finding.reason in _COMPLETED_BY_OTHERS
+    return finding.is_error and not needs_profile and not is_overlay
 
 
 def judge_unset_variables(tree: Tree) -> Iterator[Hit]:
     """Judge variables that neither .env nor a default sets; a shell may still set them."""
-    for finding in _stack_findings(tree):
-        if finding.reason in _VARIABLE_REASONS:
-            yield Hit(finding.spot, finding.message, finding.fix, severity=Severity.INFO)
-
-
-def _stack_findings(tree: Tree) -> Iterator[StackFinding]:
     for stack in tree.stacks:
-        yield from stack.findings
+        for finding in stack.findings:
+            if finding.reason in _VARIABLE_REASONS:
+                yield Hit(finding.spot, finding.message, finding.fix)
 
 
 def judge_memory_limit(tree: Tree) -> Iterator[Hit]:

@@ -6,6 +6,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from standfast.services.lint.exporting import (
@@ -245,6 +246,7 @@ def judge_metrics(tree: Tree) -> Iterator[Hit]:
     known = exporters(tree)
     recorded = {rule.name for rules in tree.rule_files for rule in rules.rules if rule.kind == "record"}
     reported: set[tuple[Path, str, str]] = set()
+    unknown: dict[Path, list[Hit]] = {}
     for path, rule, selector in _selected(tree):
         key = (path, rule.name, selector.name)
         if selector.name in recorded or is_always_there(selector.name) or key in reported:
@@ -253,7 +255,17 @@ def judge_metrics(tree: Tree) -> Iterator[Hit]:
         if any(exporter.exports(selector.name) for exporter in candidates):
             continue
         reported.add(key)
-        yield _metric_hit(tree, path, rule, selector, candidates)
+        hit = _metric_hit(tree, path, rule, selector, candidates)
+        if hit.severity is Severity.INFO:
+            unknown.setdefault(path, []).append(hit)
+        else:
+            yield hit
+    # What cannot be known is said once a file: it is one gap in what was looked at, not many faults.
+    for hits in unknown.values():
+        more = f"; the same for {len(hits) - 1} more" if len(hits) > 1 else ""
+        names = sorted({str(hit.evidence["metric"]) for hit in hits})
+        evidence = {**hits[0].evidence, "metrics": names}
+        yield replace(hits[0], message=hits[0].message + more, evidence=evidence)
 
 
 def _metric_hit(

@@ -77,55 +77,70 @@ def _are_alternatives(one: LintService, other: LintService) -> bool:
 
 def judge_ports_across(tree: Tree) -> Iterator[Hit]:
     """Judge host ports that services of two stacks want."""
-    for first, second in _pairs(tree):
-        ours = _published(tree.services_of(first))
-        for one in _published(tree.services_of(second)):
-            rival = next((r for r in ours if _clash(r.port, one.port)), None)
-            if rival is not None:
+    for stack, earlier in _others(tree):
+        theirs = [(other, rival) for other in earlier for rival in _published(tree.services_of(other))]
+        for one in _published(tree.services_of(stack)):
+            rivals = [(other, rival) for other, rival in theirs if _clash(rival.port, one.port)]
+            if rivals:
+                rival = rivals[0][1]
                 yield Hit(
                     one.spot,
                     f"host port {one.port.host} of {one.service.name} is also that of {rival.service.name} "
-                    f"in {_place(rival.spot)}: the two stacks cannot run at once",
-                    "give one of them another host port", one.service.name, _severity(first, second),
+                    f"in {_places([found.spot for _, found in rivals])}: the stacks cannot run at once",
+                    "give one of them another host port", one.service.name,
+                    _severity(stack, [other for other, _ in rivals]),
                     {"port": one.port.host, "with": rival.service.name, "file": str(rival.spot.file)},
                 )  # fmt: skip
 
 
 def judge_names_across(tree: Tree) -> Iterator[Hit]:
     """Judge services and containers that two stacks call the same."""
-    for first, second in _pairs(tree):
-        ours = tree.services_of(first)
-        for service in tree.services_of(second):
-            container = service.declared.container_name
-            same = next((s for s in ours if s.name == service.name), None)
-            rival = next((s for s in ours if container and s.declared.container_name == container), None)
-            found = same or rival
-            if found is None:
+    for stack, earlier in _others(tree):
+        for service in tree.services_of(stack):
+            rivals = [s for other in earlier for s in tree.services_of(other) if _is_namesake(service, s)]
+            if not rivals:
                 continue
-            both = f", and both are the container {container}" if rival is not None else ""
+            container = service.declared.container_name
+            is_same = any(container and s.declared.container_name == container for s in rivals)
+            both = f", and both are the container {container}" if is_same else ""
             yield Hit(
                 service.spot,
-                f"{service.name} is declared in {_place(found.spot)} too{both}: which one a command means "
-                "depends on where it is run", "keep it in one file, or give each a name of its own",
-                service.name, _severity(first, second),
-                {"also": str(found.spot.file), "line": found.spot.line, "same_container": rival is not None},
+                f"{service.name} is declared in {_places([s.spot for s in rivals])} too{both}: which one a "
+                "command means depends on where it is run", "keep it in one file, or name them apart",
+                service.name, _severity(stack, [s.owner for s in rivals]),
+                {
+                    "also": str(rivals[0].spot.file), "line": rivals[0].spot.line,
+                    "same_container": is_same,
+                },
             )  # fmt: skip
 
 
-def _pairs(tree: Tree) -> Iterator[tuple[DeclaredStack, DeclaredStack]]:
-    """Yield stacks that have no file in common: an overlay is no rival of its base."""
-    for first, second in combinations(tree.stacks, 2):
-        if not set(first.stack.read) & set(second.stack.read):
-            yield first, second
+def _is_namesake(one: LintService, other: LintService) -> bool:
+    container = one.declared.container_name
+    return one.name == other.name or bool(container and container == other.declared.container_name)
 
 
-def _severity(first: DeclaredStack, second: DeclaredStack) -> Severity:
-    # Files side by side are usually variants of one stack, of which one at a time is used.
-    return Severity.INFO if first.stack.folder == second.stack.folder else Severity.WARNING
+def _others(tree: Tree) -> Iterator[tuple[DeclaredStack, list[DeclaredStack]]]:
+    """Yield each stack with those before it that have no file in common: an overlay is no rival."""
+    for number, stack in enumerate(tree.stacks):
+        earlier = [o for o in tree.stacks[:number] if not set(o.stack.read) & set(stack.stack.read)]
+        if earlier:
+            yield stack, earlier
 
 
-def _place(spot: Spot) -> str:
-    return f"{spot.file.parent.name}/{spot.file.name}:{spot.line}"
+def _severity(stack: DeclaredStack, others: list[DeclaredStack]) -> Severity:
+    """Return how much it matters: stacks of which one lies in the other's folder belong together.
+
+    Files side by side are variants of one stack, and folders side by side are stacks of their own.
+    """
+    own = stack.stack.folder
+    is_nested = any(o.stack.folder in own.parents or own in o.stack.folder.parents for o in others)
+    return Severity.WARNING if is_nested else Severity.INFO
+
+
+def _places(spots: list[Spot]) -> str:
+    first = f"{spots[0].file.parent.name}/{spots[0].file.name}:{spots[0].line}"
+    return first if len(spots) == 1 else f"{first} and {len(spots) - 1} more"
 
 
 def judge_calls(tree: Tree) -> Iterator[Hit]:

@@ -37,7 +37,8 @@ _PM2 = re.compile(
     r"(?:ecosystem|pm2|process(?:es)?)[\w.-]*\.(?:js|cjs|json|ya?ml)|[\w.-]+\.config\.(?:js|cjs|json)", re.I
 )
 _APPS = re.compile(r"(?:[\"']apps[\"']|\bapps)\s*:\s*[\[{]")
-_YAML = frozenset({".yml", ".yaml"})
+#: Rule files of prometheus are YAML, whatever they are called.
+_YAML = frozenset({".yml", ".yaml", ".rules"})
 #: Names whose owner expects them to be read, so that silence about them would be misleading.
 _EXPECTED = re.compile(r"compose|prometheus|alertmanager|alerts?\b|rules?\b|ecosystem", re.IGNORECASE)
 
