@@ -5,13 +5,18 @@ bring up the very database that everything else is kept in.
 
 1. Writing is a queue that a thread of its own empties, everything that waits in one transaction: two hundred
    services that start at once must not wait for two hundred times the disk.
-2. What cannot be written (a full disk) stays in the queue and is tried again; ``trouble`` says so meanwhile.
+2. What cannot be written (a full disk, a store that cannot even be opened) stays in the queue and is tried
+   again; ``trouble`` says so meanwhile. Supervising needs no store.
+3. A store that is damaged is moved aside and begun anew, one that somebody removes is made again. A record
+   that the store refuses is dropped alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import logging
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +27,7 @@ from standfast.facts.database import Migrations, Tx, load_queries, migrate
 from standfast.facts.database.sqlite import SqliteDatabase
 from standfast.facts.store import FactStore
 from standfast.kernel.clock import Clock, iso
-from standfast.kernel.errors import StandfastError
+from standfast.kernel.errors import StandfastError, StoreError, StoreUnavailableError
 from standfast.services.model import End, ExitStatus
 
 DATABASE_NAME = "services.db"
@@ -32,27 +37,34 @@ _AGAIN_S = 1.0
 #: What waits to be written at most; beyond it the oldest is dropped, and ``trouble`` counts it.
 _MOST_WAITING = 100_000
 _Write = Callable[[Tx], None]
+log = logging.getLogger(__name__)
 
 
 class History:
     """The store of one host's services; open one per data directory."""
 
     def __init__(self, path: Path, clock: Clock, *, boot_id: str) -> None:
+        """Open the store at ``path``; StoreError only where another process has it."""
+        self._path = path
         self._clock = clock
         self._boot_id = boot_id
-        self._database = SqliteDatabase(path)
-        migrations = [Migrations.of(name, "sqlite") for name in ("standfast.facts", "standfast.services")]
-        migrate(self._database, migrations, clock)
         self._sql = load_queries("standfast.services", "sqlite")
         self._facts = FactStore("sqlite", clock)
         self._ends: dict[str, list[End]] = defaultdict(list)
         self._waits: dict[str, list[float]] = defaultdict(list)
         self._open: dict[str, float] = {}
         self._holds: dict[str, tuple[str, str, str]] = {}
-        self._database.read_now(self._load)
         self._queue: deque[_Write] = deque()
         self._dropped = 0
-        self._trouble = ""
+        self._trouble = self._accident = ""
+        self._database: SqliteDatabase | None = None
+        try:
+            self._database = self._opened()
+            self._database.read_now(self._load)
+        except StandfastError as error:
+            if error.code == "StoreLocked":
+                raise
+            self._trouble = str(error)
         self._woken = threading.Condition()
         self._is_closing = False
         self._thread = threading.Thread(target=self._write, name="services history", daemon=True)
@@ -60,9 +72,9 @@ class History:
 
     @property
     def trouble(self) -> str:
-        """Why nothing can be written at present, or an empty string."""
-        lost = f"; {self._dropped} records were dropped" if self._dropped else ""
-        return f"{self._trouble}{lost}" if self._trouble or lost else ""
+        """Why nothing can be written at present, or what was lost; empty where all is well."""
+        lost = f"{self._dropped} records were dropped" if self._dropped else ""
+        return "; ".join(part for part in (self._trouble, self._accident, lost) if part)
 
     def close(self) -> None:
         """Write what waits and let the store go; what cannot be written then is lost."""
@@ -70,7 +82,8 @@ class History:
             self._is_closing = True
             self._woken.notify()
         self._thread.join(10.0)
-        self._database.close()
+        if self._database is not None:
+            self._database.close()
 
     def ends(self, service: str) -> Sequence[End]:
         """Return the latest ends that nobody asked for, oldest first."""
@@ -132,8 +145,37 @@ class History:
         self._enqueue(lambda tx: void(self._facts.append(tx, kind, service, body)))
 
     def lives(self, service: str = "", *, limit: int = 50) -> list[dict[str, Any]]:
-        """Return the latest lives of one service or of all, the latest first."""
+        """Return the latest lives of one service or of all, the latest first; StandfastError without store."""
+        if self._database is None:
+            raise StoreUnavailableError(
+                self._trouble or "the store is just being opened",
+                fix=f"look at it: ls -l {self._path}; df -h {self._path}",
+            )
         return lives_of(self._database, service, limit=limit)
+
+    def _opened(self) -> SqliteDatabase:
+        """Return the store, begun anew where what lies there is none."""
+        try:
+            return self._migrated()
+        except StandfastError as error:
+            if error.code != "StoreDamaged":
+                raise
+            aside = self._path.with_name(f"{self._path.name}.damaged-{int(self._clock.wall().timestamp())}")
+            for ending in ("", "-wal", "-shm"):
+                with contextlib.suppress(OSError):
+                    Path(f"{self._path}{ending}").replace(f"{aside}{ending}")
+            self._accident = f"the store {self._path} was damaged, is kept as {aside.name} and was begun anew"
+            return self._migrated()
+
+    def _migrated(self) -> SqliteDatabase:
+        database = SqliteDatabase(self._path)
+        try:
+            migrations = [Migrations.of(name, "sqlite") for name in ("standfast.facts", "standfast.services")]
+            migrate(database, migrations, self._clock)
+        except BaseException:
+            database.close()
+            raise
+        return database
 
     def _load(self, tx: Tx) -> None:
         for row in tx.rows(self._sql["ends"], {"most": LOOKED_AT}):
@@ -164,7 +206,7 @@ class History:
             if not waiting:
                 return
             try:
-                self._database.write_now(functools.partial(_write_all, waiting))
+                self._write_down(waiting)
             except StandfastError as error:
                 self._trouble = str(error)
                 with self._woken:
@@ -177,6 +219,26 @@ class History:
                 # New ones came to the right while these were written; dropped ones left from the left.
                 for _ in range(min(len(waiting), len(self._queue))):
                     self._queue.popleft()
+
+    def _write_down(self, waiting: Sequence[_Write]) -> None:
+        """Write all of it; where one record cannot be written at all, that one is left out."""
+        if self._database is not None and not self._path.exists():
+            self._accident = f"the store {self._path} was removed while it was in use and begun anew"
+            self._database.close()
+            self._database = None
+        if self._database is None:
+            self._database = self._opened()
+        try:
+            self._database.write_now(functools.partial(_write_all, waiting))
+        except (StoreUnavailableError, StoreError):
+            raise
+        except Exception:
+            if len(waiting) == 1:
+                self._dropped += 1
+                log.exception("record_dropped")
+                return
+            for write in waiting:
+                self._write_down([write])
 
 
 def _write_all(writes: Sequence[_Write], tx: Tx) -> None:
