@@ -36,6 +36,7 @@ class Circumstances(NamedTuple):
     down: tuple[str, ...]
     addresses: tuple[str, ...]
     command: tuple[str, ...]
+    pid: int = 0
 
 
 def end_of(outcome: Outcome, known: Circumstances) -> tuple[End, Evidence]:
@@ -63,7 +64,9 @@ def end_of(outcome: Outcome, known: Circumstances) -> tuple[End, Evidence]:
         ready_s=known.ready_s,
         lived_s=known.lived_s,
         oom_kills=outcome.oom_kills,
+        is_cgroup_shared=outcome.is_shared,
         is_oom_flagged=outcome.is_oom_flagged,
+        pids=frozenset({known.pid} - {0}),
         dependencies_down=known.down,
         dependency_addresses=known.addresses,
         command=known.command,
@@ -101,6 +104,7 @@ class Endings:
             down=waited,
             addresses=self._around.ports_of(spec),
             command=spec.command,
+            pid=running.identity.pid if running.identity else 0,
         )
         end, evidence = end_of(outcome, known)
         end = replace(end, inputs=self._around.machine.driver(spec.driver).inputs(spec))

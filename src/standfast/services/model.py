@@ -251,13 +251,15 @@ class Outcome(NamedTuple):
     ``status`` is None where nobody saw it (its shim was killed, the machine was restarted); ``lost`` says
     why then. ``is_oom_flagged`` is a container runtime's word for a kill for want of memory.
     ``oom_kills`` counts kills by the kernel for want of memory in this life's control group; None = it had
-    none to look at. ``peak_bytes`` is the most memory it used, 0 = unknown. ``asked_by`` is who
-    asked for the end, as far as that was seen. ``ended_s`` is monotonic, of this boot.
+    none to look at, and ``is_shared`` says that others live in that group. ``peak_bytes`` is the most memory
+    it used, 0 = unknown. ``asked_by`` is who asked for the end, as far as that was seen. ``ended_s`` is
+    monotonic, of this boot.
     """
 
     status: ExitStatus | None
     left_behind: int = 0
     oom_kills: int | None = None
+    is_shared: bool = False
     peak_bytes: int = 0
     asked_by: str = ""
     lost: str = ""

@@ -55,6 +55,7 @@ class Life(NamedTuple):
             ExitStatus(int(told["code"]), int(told["signal"])),
             left_behind=int(told["left"]),
             oom_kills=_first(told["oom_kills"], told["shared_oom_kills"]),
+            is_shared=told["oom_kills"] is None,
             peak_bytes=int(told["peak_bytes"]),
             asked_by=asked,
             ended_s=float(told["s"]),

@@ -166,7 +166,9 @@ def fingerprint(end: End) -> tuple[int, int, bool, str]:
 
 
 def _said(end: End) -> str:
-    return f"{end.status.text}{_line(end)}"
+    # A class without an action is a guess, and is not put into a reason.
+    known = f" ({end.cls})" if end.cls and end.action else ""
+    return f"{end.status.text}{known}{_line(end)}"
 
 
 def _line(end: End) -> str:
