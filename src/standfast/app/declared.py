@@ -6,12 +6,14 @@ the subject, and a report that cannot be delivered any more would have to wait f
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from standfast.app.config import Config
 from standfast.app.service_specs import spec_of
+from standfast.app.toml_lines import line_of
 from standfast.services.model import Dependency, Readiness, ServiceSpec
 
 #: How long executors wait for the programs: one that never answers must not keep everything else down.
@@ -35,8 +37,14 @@ def services_of(config: Config, *, url: str) -> tuple[ServiceSpec, ...]:
 
 
 def programs_of(config: Config) -> tuple[ServiceSpec, ...]:
-    """Return the services that the configuration declares."""
-    return tuple(spec_of(service, config.folder, file=str(config.source)) for service in config.services)
+    """Return the services that the configuration declares, each with the line that it is declared on."""
+    text = ""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        text = config.source.read_text("utf-8")
+    return tuple(
+        spec_of(service, config.folder, file=str(config.source), line=line_of(text, ("services", index)) or 0)
+        for index, service in enumerate(config.services)
+    )
 
 
 def _executors(config: Config, url: str, programs: Sequence[ServiceSpec]) -> Iterator[ServiceSpec]:

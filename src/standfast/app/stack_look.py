@@ -21,8 +21,9 @@ from standfast.kernel.errors import StandfastError, TransientError
 from standfast.services.adapters import procfs
 from standfast.services.adapters.control import ask
 from standfast.services.adapters.lives import LIVES_NAME, Life, all_lives
+from standfast.services.adapters.records import read_records
 from standfast.services.model import Identity, ServiceSpec
-from standfast.services.records import Records, read_records
+from standfast.services.records import Records
 from standfast.services.wire import spec_from_dict
 
 #: One question has this long: the rest of a look takes milliseconds.

@@ -29,6 +29,7 @@ class ExplainedGate:
     remedy: str = ""
 
     def __post_init__(self) -> None:
+        assert self.observed, f"the gate {self.name} says nothing"
         assert self.verdict <= Verdict.PASS or self.remedy, f"the gate {self.name} names no remedy"
 
     @property

@@ -1,30 +1,12 @@
-"""Reads what a supervisor put on record, whether or not one runs now; changes nothing.
-
-What cannot be read is said in ``trouble`` and is no error: whoever asks has other things to look at (I1).
-"""
+"""What is on record about services, as whoever asks without the supervisor gets it: frozen values."""
 
 from __future__ import annotations
 
-import json
-import threading
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from standfast.facts.database import Tx, load_queries
-from standfast.facts.database.sqlite import SqliteDatabase
-from standfast.kernel.errors import StandfastError
-from standfast.services.history import DATABASE_NAME
-from standfast.services.model import ExitStatus
-
-#: What stands in place of a last line where nobody saw the end (``adapters.process``).
-UNSEEN = frozenset({"the machine was restarted", "its shim was killed, and nobody saw its end"})
-#: Latest lives that are read of each service.
-RECENT = 20
-#: A store on a disk that hangs must not make the reader hang.
-_LONGEST_S = 3.0
+from standfast.services.model import UNSEEN, ExitStatus
 
 
 class LifeRecord(NamedTuple):
@@ -55,7 +37,7 @@ class LifeRecord(NamedTuple):
     @property
     def is_unseen(self) -> bool:
         """Whether nobody saw how it ended."""
-        return self.last_line in UNSEEN
+        return self.status == UNSEEN
 
     @property
     def text(self) -> str:
@@ -63,7 +45,7 @@ class LifeRecord(NamedTuple):
         if not self.ended_at or self.status is None:
             return ""
         if self.is_unseen:
-            return f"{self.last_line}; found out at {self.ended_at}"
+            return f"{self.status.text} ({self.last_line}), found out at {self.ended_at}"
         said = f": {self.last_line}" if self.last_line else ""
         return f"{self.status.text} after {self.lived_s:.1f} s at {self.ended_at}{said}"
 
@@ -92,51 +74,3 @@ class Records:
         """Return how long the latest life that became ready took to do so, or None."""
         waits = [one.ready_after_s for one in self.lives.get(service, ()) if one.ready_after_s is not None]
         return waits[-1] if waits else None
-
-
-def read_records(data_dir: Path) -> Records:
-    """Return what is on record in ``data_dir``; ``trouble`` says why there is nothing."""
-    path = data_dir / DATABASE_NAME
-    if not path.exists():
-        return Records(trouble=f"there is no {DATABASE_NAME}: nothing was ever supervised here")
-    found: list[Records] = []
-    reading = threading.Thread(target=lambda: found.append(_read(path)), daemon=True)
-    reading.start()
-    reading.join(_LONGEST_S)
-    return found[0] if found else Records(trouble=f"{path} could not be read within {_LONGEST_S:g} s")
-
-
-def _read(path: Path) -> Records:
-    try:
-        database = SqliteDatabase(path, read_only=True)
-        try:
-            return database.read_now(_load)
-        finally:
-            database.close()
-    except StandfastError as error:
-        return Records(trouble=str(error))
-
-
-def _load(tx: Tx) -> Records:
-    sql = load_queries("standfast.services", "sqlite")
-    lives: dict[str, list[LifeRecord]] = defaultdict(list)
-    for row in tx.rows(sql["recent_lives"], {"most": RECENT}):
-        lives[row[0]].append(_record(row))
-    holds = {row[0]: PersonHold(row[1], row[2], row[3]) for row in tx.rows(sql["holds"])}
-    return Records(dict(lives), holds)
-
-
-def _record(row: Sequence[Any]) -> LifeRecord:
-    (service, life, boot, began, ready_after_s, ended, code, by, lived_s, ready_s, line, down, *rest) = row
-    asked, cls, action, rule, fix, evidence, is_permanent = rest
-    return LifeRecord(
-        service, life, boot, began,
-        None if ready_after_s is None else float(ready_after_s),
-        ended or "",
-        None if code is None else ExitStatus(int(code), int(by or 0)),
-        float(lived_s or 0.0),
-        bool(ready_s) or ready_after_s is not None,
-        line or "", tuple(json.loads(down or "[]")), asked or "", cls or "", action or "", rule or "",
-        fix or "",
-        tuple(json.loads(evidence or "[]")), bool(is_permanent),
-    )  # fmt: skip

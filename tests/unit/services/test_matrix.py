@@ -65,6 +65,7 @@ def test_m1_nothing_is_rounded_up_to_a_hundred() -> None:
         ({"state": "backoff", "starts": 3}, Cell.EXITED),
         ({"state": "stopping", "starts": 1}, Cell.EXITED),
         ({"state": "held", "starts": 3}, Cell.HELD),
+        ({"state": "held", "reason": "Building"}, Cell.BUILDING),
         ({"state": "not_ready"}, Cell.UNHEALTHY),
         ({"state": "completed"}, Cell.COMPLETED),
         ({"state": "running"}, Cell.UNCHECKED),

@@ -89,11 +89,11 @@ def cell_of(view: Mapping[str, Any] | None) -> Cell:
     state, reason = str(view.get("state", "")), view.get("reason", "")
     if state == "ready":
         return Cell.UNCHECKED if reason in UNCHECKED_REASONS else Cell.READY
-    if state == "starting":
-        return Cell.BUILDING if reason == _BUILDING else Cell.STARTING
+    if reason == _BUILDING:
+        return Cell.BUILDING
     plain = {
-        "completed": Cell.COMPLETED, "not_ready": Cell.UNHEALTHY, "held": Cell.HELD,
-        "running": Cell.UNCHECKED,
+        "starting": Cell.STARTING, "completed": Cell.COMPLETED, "not_ready": Cell.UNHEALTHY,
+        "held": Cell.HELD, "running": Cell.UNCHECKED,
     }  # fmt: skip
     if state in plain:
         return plain[state]
