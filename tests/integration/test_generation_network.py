@@ -226,16 +226,10 @@ def test_a000_11_a_result_counts_once_fresh_and_in_time(lab: Lab) -> None:
     good = one.submit(second, splats())
     assert (good.body["accepted"], good.body["reasons"]) == (True, [])
     assert one.submit(second, splats()).body["accepted"] is True
-    ids: list[str] = []
-    wait_until(
-        lambda: (reply := one.pull()).status == 200 and ids.append(reply.body["id"]) is None, what="third"
-    )
-    stale = one.submit(ids[0], splats())
+    stale = one.submit(one.pulled(), splats())
     assert stale.body["accepted"] is False
     assert stale.body["reasons"][0] == f"stale: these bytes were accepted for task {second} before"
-    wait_until(
-        lambda: (reply := one.pull()).status == 200 and ids.append(reply.body["id"]) is None, what="fourth"
-    )
+    fourth = one.pulled()
     wait_until(lambda: account(validator)["expired"] == 1, what="expired")
     late = one.submit(fourth, splats(seed=9))
     assert (late.status, late.body["error"]) == (410, "expired")
