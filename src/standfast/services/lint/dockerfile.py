@@ -121,7 +121,7 @@ def parse_dockerfile(text: str, path: Path) -> Dockerfile:
     )
     problems += [Problem(i.line, f"{i.name} stands before the first FROM") for i in head if i.name != "ARG"]
     stages: list[Stage] = []
-    for start, end in zip(starts, [*starts[1:], len(instructions)], strict=True):
+    for start, end in zip(starts, [*starts[1:], len(instructions)], strict=False):
         stage = _stage(instructions[start], len(stages), tuple(instructions[start + 1 : end]))
         if stage is None:
             problems.append(Problem(instructions[start].line, "FROM names no image"))
@@ -152,7 +152,8 @@ def _instructions(text: str) -> Iterator[Instruction | Problem]:
         start = position
         logical, position = _logical(lines, position, escape)
         word = re.match(r"\s*(\S+)\s*", logical)
-        assert word is not None
+        if word is None:
+            continue
         name = word[1].upper()
         rest = logical[word.end() :]
         line = start + 1 + logical.count("\n", 0, word.end())

@@ -97,11 +97,13 @@ class _Swallow(NamedTuple):
 
 
 def _swallowed(parts: list[Command], position: int) -> _Swallow:
-    operator = parts[position].after
-    # Along "a && b || true" the failure of a is swallowed by the end too.
-    while operator in ("&&", "|", "|&") and position + 1 < len(parts):
+    operator = _operator_after(parts, position)
+    # Along "a && b || true" the failure of a is swallowed by the end too; a group has an end of its own.
+    while (
+        operator in ("&&", "|", "|&") and position + 1 < len(parts) and parts[position + 1].before == operator
+    ):
         position += 1
-        operator = parts[position].after
+        operator = _operator_after(parts, position)
     if operator != "||" or position + 1 >= len(parts):
         return _Swallow()
     words = bare(parts[position + 1].words)
@@ -110,6 +112,14 @@ def _swallowed(parts: list[Command], position: int) -> _Swallow:
     if words and (words[0] in _SUCCEEDS or words[:2] == ("exit", "0")) and follows not in ("&&", "||"):
         return _Swallow("|| " + " ".join(words[:3]), parts[position + 1].offset)
     return _Swallow()
+
+
+def _operator_after(parts: list[Command], position: int) -> str:
+    """Return what follows a command, or the group that it ends: ``(pip install x) || true``."""
+    operator = parts[position].after
+    if operator == ")" and position + 1 < len(parts):
+        return parts[position + 1].before
+    return operator
 
 
 def _install(words: tuple[str, ...], offset: int, swallow: _Swallow) -> Install | None:

@@ -297,9 +297,10 @@ def judge_torch_repinned(tree: Tree) -> Iterator[Hit]:
             names = {word.name: word for word in step.install.packages}
             if own is not None and "torch" in names and own["index"] != "cpu":
                 taken = step.line, names["torch"].text
-            elif taken is not None and own is None and not step.install.has_no_deps:
+            elif taken is not None and own is None:
                 for word, spot, place in _later_words(tree, dockerfile, image, context, step):
-                    hit = _replaced(taken, word, spot, place)
+                    is_alone = step.install.has_no_deps and word.name != "torch"
+                    hit = None if is_alone else _replaced(taken, word, spot, place)
                     if hit is not None and (spot, word.text) not in seen:
                         seen.add((spot, word.text))
                         yield hit

@@ -39,6 +39,11 @@ _PM2 = re.compile(
 _APPS = re.compile(r"(?:[\"']apps[\"']|\bapps)\s*:\s*[\[{]")
 #: Rule files of prometheus are YAML, whatever they are called.
 _YAML = frozenset({".yml", ".yaml", ".rules"})
+_SERVICE_KEYS = frozenset({
+    "image", "build", "extends", "command", "ports", "environment", "volumes", "depends_on", "restart",
+    "mem_limit", "deploy", "profiles", "networks", "container_name", "env_file", "healthcheck", "entrypoint",
+    "labels", "expose", "logging", "cap_add", "privileged", "gpus", "runtime", "tty", "user", "cpus",
+})  # fmt: skip
 #: Names whose owner expects them to be read, so that silence about them would be misleading.
 _EXPECTED = re.compile(r"compose|prometheus|alertmanager|alerts?\b|rules?\b|ecosystem", re.IGNORECASE)
 
@@ -101,20 +106,11 @@ def _is_compose(root: MappingNode) -> bool:
     services = root.get("services")
     if not isinstance(services, MappingNode):
         return root.get("include") is not None and root.get("jobs") is None and root.get("stages") is None
-    known = {
-        "image",
-        "build",
-        "extends",
-        "command",
-        "ports",
-        "environment",
-        "volumes",
-        "depends_on",
-        "restart",
-    }
     # CI files have a "services" key too, inside jobs; at the top it is compose's, if its members look so.
     members = [node for _, node in services.items() if isinstance(node, MappingNode)]
-    return root.get("jobs") is None and (not members or any(known & node.value.keys() for node in members))
+    return root.get("jobs") is None and (
+        not members or any(_SERVICE_KEYS & node.value.keys() for node in members)
+    )
 
 
 def text_or_none(path: Path, largest: int) -> str | None:
