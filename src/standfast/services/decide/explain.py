@@ -180,7 +180,8 @@ def _needs(known: Known, is_closed: bool) -> ExplainedGate:
     if known.state == "held" and view.get("reason") == _NEED:
         every = min(need.interval_s for need in needs)
         return ExplainedGate(
-            "needs", Verdict.FAIL, str(view.get("message") or "one is not so"), expected, since=str(view.get("since", "")),
+            "needs", Verdict.FAIL, str(view.get("message") or "one is not so"), expected,
+            since=str(view.get("since", "")),
             evidence=(f"its check was run, and is run again every {every:g} s; no start was spent",),
             remedy=str(view.get("remedy") or f"make true: {expected}"),
         )  # fmt: skip
