@@ -18,6 +18,7 @@ from standfast.services.failures import kernel_log
 from standfast.services.failures.codes import Reading, of_code, of_signal
 from standfast.services.failures.model import (
     ACTIONS,
+    FIXES,
     GUESSED,
     HELD_REPEATEDLY,
     HOLDS,
@@ -39,6 +40,9 @@ _C = FailureClass
 _LEAST = 0.3
 #: Of two lines that speak equally clearly, the later one is nearer to the end.
 _LATER = 0.04
+#: Lines after the one that is meant, and how much it then counts. What ends a program is among the last
+#: things that it says, with its frames and its goodbyes behind it.
+_RECENT, _LONG_AGO = ((20, 1.0), (50, 0.85)), 0.7
 #: A user's own rule is believed before a shipped one that is as good.
 _OWN = 0.1
 #: The kernel named the process, or it was said that its log is about this one.
@@ -49,6 +53,8 @@ _GPU_WORDS = ("cuda", "gpu", "nvidia", "nvml", "torch", "rocm", "hip ", "tensor"
 _GPU_LINES = 50
 #: A life that was ready had what it needed; what could never have worked is then less likely.
 _WAS_READY = 0.8
+#: Exit code 0 says that all went well, whatever its lines speak of.
+_SAID_DONE = 0.6
 _OOM_FIX = "raise the memory limit of the service, or make it need less"
 _MOST_EVIDENCE = 8
 _MOST_LINE = 300
@@ -108,9 +114,13 @@ def _oom_words(evidence: Evidence, fact: str) -> tuple[str, ...]:
 
 
 def _oom_lines(evidence: Evidence) -> tuple[str, ...]:
-    if evidence.status is not None and evidence.status.code == 0 and not evidence.status.signal_number:
+    is_killed = evidence.signal_number == signal.SIGKILL
+    if evidence.exit_code == 0:
         return ()
     name = evidence.command[0].rpartition("/")[2] if evidence.command else ""
+    if name and not evidence.pids and not evidence.cgroup and not is_killed:
+        # A name alone is shared by many processes; it needs the signal beside it.
+        return ()
     kills = [
         kill
         for kill in kernel_log.oom_kills(evidence.kernel_lines)
@@ -154,6 +164,8 @@ def _by_rest(evidence: Evidence, rules: Sequence[Rule], device: Named | None) ->
     usable = [rule for rule in rules if _fits(rule, evidence)]
     best = _best(_hits(read, usable))
     by_text = None if best is None else _by_hit(best, read, evidence)
+    if by_text is not None and by_text.confidence < _LEAST:
+        by_text = None
     if device is not None and (by_text is None or by_text.confidence < device.confidence):
         by_text = device
     named = _stronger(by_text, None if by_status is None else _of_reading(by_status))
@@ -197,20 +209,29 @@ def _hits(read: Tail, rules: Iterable[Rule]) -> list[tuple[float, Hit]]:
             # A warning is its own subject: that it calls itself one makes it no weaker.
             counted = 1.0 if rule.cls is _C.WARNING_CONFIG else hit.weight
             later = _LATER * (hit.number + 1) / len(read.lines)
+            counted *= _recency(len(read.lines) - 1 - hit.number)
             found.append((rule.confidence * counted + later + (_OWN if rule.is_own else 0.0), hit))
     return found
+
+
+def _recency(lines_after: int) -> float:
+    """Return how much a line counts by what was said after it: a program that went on had survived it."""
+    return next((counts for most, counts in _RECENT if lines_after <= most), _LONG_AGO)
 
 
 def _best(hits: Sequence[tuple[float, Hit]]) -> Hit | None:
     if not hits:
         return None
-    score, best = max(hits, key=lambda scored: scored[0])
-    return best if score >= _LEAST else None
+    # Of two phrases of one rule the one that names more makes the better fix.
+    return max(hits, key=lambda scored: (scored[0], len(scored[1].named)))[1]
 
 
 def _by_hit(hit: Hit, read: Tail, evidence: Evidence) -> Named:
     counted = 1.0 if hit.rule.cls is _C.WARNING_CONFIG else hit.weight
+    counted *= _recency(len(read.lines) - 1 - hit.number)
     named = _of_hit(hit, min(hit.rule.confidence * counted, 0.99), f"its last lines: {hit.line}")
+    if evidence.exit_code == 0 and named.cls not in (_C.WARNING_CONFIG, _C.REQUESTED_STOP):
+        named = named._replace(confidence=named.confidence * _SAID_DONE)
     if hit.rule.outside is not None:
         named = _by_peer(named, hit, read, evidence)
     if evidence.ready_s and named.cls in (_C.PERMANENT_CONFIG, _C.PERMANENT_AUTH):
@@ -263,8 +284,10 @@ def _stronger(by_text: Named | None, by_status: Named | None) -> Named:
             confidence=min(max(by_text.confidence, by_status.confidence) + 0.05, 0.99),
             why=(*by_status.why, *by_text.why),
         )
+    if by_status.cls is _C.UNKNOWN:
+        return by_text
     # The lines are nearer to the cause than a code that several causes share.
-    if by_status.cls is _C.UNKNOWN or by_text.confidence + 0.15 >= by_status.confidence:
+    if by_text.confidence + 0.15 >= by_status.confidence:
         return by_text._replace(why=(*by_status.why, *by_text.why))
     return by_status._replace(why=(*by_status.why, *by_text.why))
 
@@ -290,7 +313,7 @@ def _classified(named: Named, evidence: Evidence) -> Classified:
     course = named.course or _course(named, evidence)
     return Classified(
         cls=named.cls, sub=named.sub, action=course.action, action_text=course.text,
-        evidence=_evidence(named, evidence), fix=named.fix, rule=named.rule,
+        evidence=_evidence(named, evidence), fix=named.fix or FIXES[named.cls], rule=named.rule,
         confidence=round(min(named.confidence, 0.99), 2),
     )  # fmt: skip
 

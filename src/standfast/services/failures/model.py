@@ -116,6 +116,32 @@ ACTIONS: Mapping[FailureClass, Course] = {
 }
 """What follows each class; total, by test."""
 
+FIXES: Mapping[FailureClass, str] = {
+    _C.PERMANENT_REGISTRATION: "register the identity with its network, then wait: it is looked at again",
+    _C.PERMANENT_AUTH: "give it the credential or the permission that it lacks",
+    _C.PERMANENT_CONFIG: "correct what it was started with: its command, its files, its environment",
+    _C.PERMANENT_STATE: "make a copy of its data before anything is changed",
+    _C.HOST_GPU_DRIVER: "nvidia-smi (or rocm-smi) on the host says what the driver says",
+    _C.HOST_ENGINE_DOWN: "systemctl status docker",
+    _C.HARDWARE: "dmesg --level=err,crit says which device",
+    _C.RESOURCE_GPU_OOM: "nvidia-smi --query-compute-apps=pid,used_memory --format=csv",
+    _C.RESOURCE_OOM: "raise the memory limit of the service, or make it need less",
+    _C.RESOURCE_DISK: "df -h; df -i",
+    _C.RESOURCE_FD: "ulimit -n; ls /proc/PID/fd | wc -l",
+    _C.RESOURCE_SHM: "df -h /dev/shm",
+    _C.RESOURCE_CONNECTIONS: "count who holds the connections, then raise the limit or close the leak",
+    _C.PORT_CONFLICT: "ss -ltnp",
+    _C.DEPENDENCY_NOT_READY: "see whether what it needs is up: standfast status",
+    _C.BLOCKED_BY_DEPENDENCY: "cure the service that it waits for: standfast status",
+    _C.TRANSIENT_NETWORK: "look at what it talks to, and at the way there",
+    _C.CODE_BUG: "read the lines before the end, and report them with the program's version",
+    _C.REQUESTED_STOP: "nothing: somebody asked for it",
+    _C.AMBIGUOUS_137: "dmesg | grep -i oom; docker events --since 1h",
+    _C.WARNING_CONFIG: "set what it says is not set",
+    _C.UNKNOWN: "read the lines before the end; a rule of your own names it (docs/how-to/failure-classes.md)",
+}
+"""What to do where no rule says it better; total, by test."""
+
 HELD_REPEATEDLY = Course(
     _A.HOLD, "hold; then try on a slow schedule (1, 5, 15 min), or when an input has changed"
 )

@@ -17,6 +17,7 @@ _LABELLED_HOST = re.compile(
     r"\b(?:host|hostname|address|server|at|on|to|name)(?:'?\s?[:=]\s?'?|\s'?)" + _HOST + r"\b", re.I
 )
 _LABELLED_PORT = re.compile(r"\bport(?:'?\s?[:=]\s?'?|\s'?)(?P<port>\d{1,5})\b", re.I)
+_BARE_PORT = re.compile(r"(?:^|[\s*\](']|::):(?P<port>\d{2,5})(?![\w.:])")
 #: Words that stand where a host may stand, and are none.
 _NO_HOSTS = frozenset(
     {
@@ -61,8 +62,7 @@ def peer(lines: Sequence[str]) -> Peer:
                 if _is_peer(found):
                     return Peer(found["host"], int(found["port"] or 0))
         host = labelled.host or next(_hosts(line), "")
-        port = labelled.port or next((int(m["port"]) for m in _LABELLED_PORT.finditer(line)), 0)
-        labelled = Peer(host, port if port < _PORT_ENDS else 0)
+        labelled = Peer(host, labelled.port or next(_ports(line), 0))
         if labelled.host and labelled.port:
             break
     return labelled
@@ -99,6 +99,13 @@ def _is_peer(found: re.Match[str]) -> bool:
     return not is_number and not host.endswith(
         (".py", ".js", ".go", ".rs", ".java", ".cc", ".cpp", ".c", ".rb", ".ts")
     )
+
+
+def _ports(line: str) -> Iterator[int]:
+    for pattern in (_LABELLED_PORT, _BARE_PORT):
+        for found in pattern.finditer(line):
+            if int(found["port"]) < _PORT_ENDS:
+                yield int(found["port"])
 
 
 def _hosts(line: str) -> Iterator[str]:

@@ -165,7 +165,7 @@ class _Beside(NamedTuple):
 
 
 def _expression(pieces: tuple[_Piece, ...], around: _Beside | None = None) -> str:
-    """Return the regular expression of ``pieces``, as a whole phrase or as a choice with ``around`` beside it."""
+    """Return the regular expression of ``pieces``, alone or as a choice with ``around`` beside it."""
     around = around or _Beside()
     parts = []
     for index, piece in enumerate(pieces):

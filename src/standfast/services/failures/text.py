@@ -44,6 +44,11 @@ _AGAIN = re.compile(
     r"|attempt #?\d+(?:/| of )\d+|backing off)\b",
     re.IGNORECASE,
 )
+_HARMLESS = re.compile(
+    r"\b(?:falling back|fall back to|fallback|ignoring|ignored|skipping|skipped|optional|continuing without"
+    r"|will be disabled|is disabled|using default|non-fatal|not fatal|harmless)\b",
+    re.IGNORECASE,
+)
 _WRONG = re.compile(
     r"error|exception|fatal|panic|fail|abort|cannot|can't|could ?n[o']t|unable|denied|refused|invalid|missing"
     r"|no such|not (?:found|exist|registered|supported|compatible|permitted|allowed|recogni[sz]ed)|unknown"
@@ -131,7 +136,8 @@ def weight(line: str) -> float:
     found = 1.0
     if calm:
         found = 0.8 if calm[1].lower().startswith("warn") else 0.5
-    return found * 0.8 if _AGAIN.search(line) else found
+    found *= 0.8 if _AGAIN.search(line) else 1.0
+    return found * 0.6 if _HARMLESS.search(line) else found
 
 
 def error_line(lines: Sequence[str]) -> str:
