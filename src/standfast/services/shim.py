@@ -13,7 +13,8 @@ its input ends the host; the shims go on. A shim minds one life:
    sd_notify(3), being stopped, exit code or signal with time, kills for want of memory counted by the
    control group before that goes away. Each change is also sent to ``../supervisor.sock``, as a hint.
 4. SIGTERM ends the service in order: its stop signal to the process group, SIGKILL to everything that is
-   left when its time is over. SIGUSR1 ends it at once. The shim leaves last.
+   left when its time is over. SIGUSR1 ends it at once. SIGHUP has it tell again what it knows, for a
+   supervisor that cannot read the file. The shim leaves last.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # Importing it would make every shim larger.
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
+#: What ps(1) shows of a shim, and what the supervisor knows it by.
+_NAME = b"sf-shim"
 _SFD_CLOEXEC, _SFD_NONBLOCK = 0o2000000, 0o4000
 _SIGINFO_BYTES = 128
 _RESET = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGCHLD)
@@ -43,6 +46,8 @@ _HEARD = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.S
 _LEFT_GRACE_S = 1.0
 #: How often a life that could not be written down (a full disk) is tried again, and how often at most.
 _WRITE_AGAIN_S, _WRITE_TRIES = 0.5, 120
+#: How often what does not end is killed again; it may fork faster than it dies.
+_KILL_AGAIN_MS = 20
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -60,14 +65,36 @@ def main() -> None:
         body = _read(struct.unpack("!I", head)[0])
         if body is None:
             break
-        if os.fork() == 0:
+        request = json.loads(body)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            _refuse(request, error)
+            continue
+        if pid == 0:
             os.close(0)
             os.open(os.devnull, os.O_RDWR)
             code = 1
             try:
-                code = Shim(json.loads(body)).run()
+                code = Shim(request).run()
+            except OSError as error:
+                _refuse(request, error)
             finally:
                 os._exit(code)
+
+
+def _refuse(request: dict[str, Any], error: OSError) -> None:
+    """Tell the supervisor why there is no life; it would wait in vain."""
+    with contextlib.suppress(OSError):
+        os.chdir(request["folder"])
+        why = error.strerror or type(error).__name__
+        _hint(json.dumps({"life": request["life"], "refused": why}).encode())
+
+
+def _hint(raw: bytes) -> None:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hint:
+        hint.setblocking(False)
+        hint.sendto(raw, "../supervisor.sock")
 
 
 def _read(count: int) -> bytes | None:
@@ -102,7 +129,6 @@ class Shim:
             "gone": False,
         }
         self.kill_at_s: float | None = None
-        self.is_written = True
         self.notify: socket.socket | None = None
         self.shared_kills: int | None = None
 
@@ -110,6 +136,7 @@ class Shim:
         """Mind the life from its start until nothing of it is left."""
         os.setsid()
         os.chdir(self.request["folder"])
+        _LIBC.prctl(_PR_SET_NAME, _NAME, 0, 0, 0)
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
@@ -154,23 +181,20 @@ class Shim:
             self._go_on()
 
     def _wait_ms(self) -> int | None:
-        if self.told["exit"] is not None or (
-            self.kill_at_s is not None and time.monotonic() >= self.kill_at_s
-        ):
-            return 20
-        if self.kill_at_s is not None:
-            return max(1, int((self.kill_at_s - time.monotonic()) * 1000))
-        return None
+        if self.kill_at_s is None:
+            return None
+        return max(_KILL_AGAIN_MS, int((self.kill_at_s - time.monotonic()) * 1000))
 
     def _hear(self, raw: bytes) -> None:
         for at in range(0, len(raw), _SIGINFO_BYTES):
             number, _, _, sender = struct.unpack_from("=IiiI", raw, at)
-            if number == signal.SIGCHLD:
-                self._reap()
-            elif number == signal.SIGUSR1:
+            if number == signal.SIGUSR1:
                 self.kill_at_s = time.monotonic()
-            elif number in (signal.SIGTERM, signal.SIGINT) and not self.told["asked_by"]:
-                self.told["asked_by"] = sender
+            elif number == signal.SIGHUP:
+                self.tell()
+            elif number in (signal.SIGTERM, signal.SIGINT) and self.kill_at_s is None:
+                # Nobody is 1, so that a sender outside of our sight is told apart from nobody at all.
+                self.told["asked_by"] = sender or 1
                 self.kill_at_s = time.monotonic() + self.request["stop_timeout_s"]
                 self._signal_group(self.request["stop_signal"])
 
@@ -181,25 +205,31 @@ class Shim:
                 with contextlib.suppress(OSError):
                     os.killpg(self.child, one)
 
-    def _reap(self) -> None:
-        # Ends when nobody has anything to tell.
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if pid != self.child:
-                continue
-            if os.WIFSTOPPED(status) or os.WIFCONTINUED(status):
-                self.told["stopped"] = os.WIFSTOPPED(status)
-                self.tell()
-            else:
-                self._note_exit(status)
+    def _reap(self) -> bool:
+        """Bury what has ended; return whether anything that came from the service is left.
 
-    def _note_exit(self, status: int) -> None:
-        left = _descendants(os.getpid())
+        Whatever lost its parent is this subreaper's child: without children nothing is left.
+        """
+        ended, is_left = None, False
+        with contextlib.suppress(ChildProcessError):
+            # Ends when nobody has anything to tell.
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+                is_left = pid == 0
+                if is_left:
+                    break
+                if pid != self.child:
+                    continue
+                if os.WIFSTOPPED(status) or os.WIFCONTINUED(status):
+                    self.told["stopped"] = os.WIFSTOPPED(status)
+                    self.tell()
+                else:
+                    ended = status
+        if ended is not None:
+            self._note_exit(ended, _descendants(os.getpid()) if is_left else [])
+        return is_left
+
+    def _note_exit(self, status: int, left: list[int]) -> None:
         by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         kills, peak = _memory_of(self.request["cgroups"])
         now = _oom_kills_of_own()
@@ -219,12 +249,11 @@ class Shim:
 
     def _go_on(self) -> None:
         """Kill what is left where its time is over, and leave when nothing is left."""
-        is_over = self.kill_at_s is not None and time.monotonic() >= self.kill_at_s
-        if is_over:
+        is_left = self._reap()
+        if is_left and self.kill_at_s is not None and time.monotonic() >= self.kill_at_s:
             for pid in _descendants(os.getpid()):
                 _send(pid, signal.SIGKILL)
-        self._reap()
-        if self.told["exit"] is None or _descendants(os.getpid()):
+        if self.told["exit"] is None or is_left:
             return
         for folder in self.request["cgroups"]:
             with contextlib.suppress(OSError):
@@ -239,9 +268,7 @@ class Shim:
     def tell(self) -> bool:
         """Write down what is known, and hint at it; return whether it stands on disk."""
         raw = json.dumps(self.told).encode()
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hint:
-            hint.setblocking(False)
-            hint.sendto(raw, "../supervisor.sock")
+        _hint(raw)
         try:
             with open("life.json.new", "wb") as file:  # noqa: PTH123 - without importing pathlib in each host
                 file.write(raw)
@@ -262,7 +289,8 @@ class Shim:
         assert self.notify is not None
         with contextlib.suppress(OSError):
             raw, ancillary, _, _ = self.notify.recvmsg(8192, socket.CMSG_SPACE(12))
-            if not any(struct.unpack("iii", data[:12])[1] in (0, os.getuid()) for _, _, data in ancillary):
+            senders = [data for _, kind, data in ancillary if kind == socket.SCM_CREDENTIALS]
+            if not any(struct.unpack("iii", data[:12])[1] in (0, os.getuid()) for data in senders):
                 return
             for line in raw.decode("utf-8", "replace").splitlines():
                 if line == "READY=1" and self.told["ready_s"] is None:

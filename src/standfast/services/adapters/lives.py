@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ LIVES_NAME = "lives"
 FILE_NAME = "life.json"
 _SOCKET_NAME = "supervisor.sock"
 _LARGEST_BYTES = 65_536
+#: No kernel gives out more (PID_MAX_LIMIT, threads.h).
+_LARGEST_PID = 4 * 1024 * 1024
 _BUFFER_BYTES = 1_000_000
 
 
@@ -62,6 +65,13 @@ class Life(NamedTuple):
         )
 
 
+class Refusal(NamedTuple):
+    """There is no ``life``, because of ``why``."""
+
+    life: str
+    why: str
+
+
 def _first(own: int | None, shared: int | None) -> int | None:
     """Return the group's own counter, else the growth of the one that it shares with others."""
     return shared if own is None else own
@@ -72,7 +82,7 @@ def life_of(raw: bytes) -> Life | None:
     try:
         told = json.loads(raw)
         boot = str(told["boot"])
-        return Life(
+        life = Life(
             name=str(told["name"]),
             life=str(told["life"]),
             spec=str(told["spec"]),
@@ -90,7 +100,18 @@ def life_of(raw: bytes) -> Life | None:
             exit=told["exit"],
             is_gone=bool(told["gone"]),
         )
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        life.outcome()
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
+        return None
+    return life if all(0 <= one.pid <= _LARGEST_PID for one in (life.shim, life.child)) else None
+
+
+def refusal_of(raw: bytes) -> Refusal | None:
+    """Return what a shim told that could begin no life, or None where it is not that."""
+    try:
+        told = json.loads(raw)
+        return Refusal(str(told["life"]), str(told["refused"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -108,7 +129,7 @@ def all_lives(root: Path) -> Iterator[Life]:
     with contextlib.suppress(OSError):
         for folder in sorted(root.iterdir()):
             life = read_life(folder) if folder.is_dir() else None
-            if life is not None:
+            if life is not None and life.name == folder.name:
                 yield life
 
 
@@ -121,12 +142,13 @@ def forget(root: Path, life: Life) -> None:
 
 
 class Hints:
-    """Hears the shims; ``hear`` is called in the event loop with each life that was told."""
+    """Hears the shims; ``hear`` is called in the event loop with everything that was told."""
 
-    def __init__(self, root: Path, hear: Callable[[Life], None]) -> None:
+    def __init__(self, root: Path, hear: Callable[[Life | Refusal], None]) -> None:
         self._root = root
         self._hear = hear
         self._socket: socket.socket | None = None
+        self._inode = 0
 
     def open(self) -> None:
         """Begin to listen; of several listeners the last one hears."""
@@ -142,8 +164,16 @@ class Hints:
             heard.bind(f"/proc/self/fd/{folder}/{_SOCKET_NAME}")
         finally:
             os.close(folder)
+        self._inode = self._inode_now()
         asyncio.get_running_loop().add_reader(heard.fileno(), self._listen)
         self._socket = heard
+
+    def mend(self) -> None:
+        """Listen anew where somebody has removed the socket."""
+        if self._socket is not None and self._inode_now() != self._inode:
+            self.close()
+            with contextlib.suppress(OSError):
+                self.open()
 
     def close(self) -> None:
         """Stop listening."""
@@ -152,7 +182,17 @@ class Hints:
             self._socket.close()
             self._socket = None
 
+    def wait(self, wait_s: float) -> list[Life]:
+        """Return the lives that are told within ``wait_s``, without the event loop."""
+        assert self._socket is not None
+        select.select([self._socket], [], [], wait_s)
+        return [told for told in self._told() if isinstance(told, Life)]
+
     def _listen(self) -> None:
+        for told in self._told():
+            self._hear(told)
+
+    def _told(self) -> Iterator[Life | Refusal]:
         assert self._socket is not None
         # Ends when the buffer is empty.
         while True:
@@ -160,6 +200,12 @@ class Hints:
                 raw = self._socket.recv(_LARGEST_BYTES)
             except BlockingIOError:
                 return
-            life = life_of(raw)
-            if life is not None:
-                self._hear(life)
+            told = life_of(raw) or refusal_of(raw)
+            if told is not None:
+                yield told
+
+    def _inode_now(self) -> int:
+        try:
+            return (self._root / _SOCKET_NAME).stat().st_ino
+        except OSError:
+            return 0

@@ -15,12 +15,13 @@ import hashlib
 import os
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from standfast.services.adapters import cgroups, procfs
 from standfast.services.adapters.journal import FileJournal
-from standfast.services.adapters.lives import Hints, Life, all_lives, forget, read_life
+from standfast.services.adapters.lives import Hints, Life, Refusal, all_lives, forget, read_life
+from standfast.services.adapters.recall import recall
 from standfast.services.adapters.shim_host import ShimHost
 from standfast.services.decide.digest import digest_of
 from standfast.services.model import Identity, Obstacle, Outcome, ServiceSpec
@@ -30,6 +31,9 @@ _START_S = 10.0
 #: Longest wait for processes that got SIGKILL; one that is stuck in the kernel does not end then either.
 _KILL_WAIT_S = 5.0
 _LOOK_S = 0.02
+#: How long a hint is waited for before the file is looked at.
+_WORD_S = 0.5
+_LOOK_AFTER_S = 5.0
 #: How soon a taken port or a missing program is looked at again; a look costs less than a millisecond.
 _RECHECK_S = 2.0
 
@@ -94,7 +98,9 @@ class LocalRunning:
         return bool(self._life.cgroups)
 
     def hear(self, life: Life) -> None:
-        """Take note of what the shim told."""
+        """Take note of what the shim told; a file that could not be written since is older than that."""
+        if self._life.exit is not None and life.exit is None:
+            return
         self._life = life
         if life.exit is not None and not self._ended.done():
             self._ended.set_result(life.outcome())
@@ -180,9 +186,7 @@ class LocalRunning:
                 procfs.send(identity, signal.SIGKILL)
             await asyncio.sleep(_LOOK_S)
             left = self._left()
-        for folder in self._life.cgroups:
-            with contextlib.suppress(OSError):
-                Path(folder).rmdir()
+        _remove(self._life.cgroups)
         if not self._ended.done():
             is_old = self._life.boot_id != procfs.boot_id()
             lost = "the machine was restarted" if is_old else "its shim was killed, and nobody saw its end"
@@ -206,14 +210,20 @@ class LocalProcesses:
         self._hints = Hints(root, self._hear)
         self._running: dict[str, LocalRunning] = {}
         self._expected: dict[str, asyncio.Future[Life]] = {}
+        self._recalled: Sequence[Life] = ()
+        self._looking: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
-        """Begin to hear the shims, and warm the host."""
+        """Begin to hear the shims, learn of their lives, and warm the host."""
         self._hints.open()
+        self._recalled = recall(self._mark, lambda: all_lives(self._root), self._hints.wait)
         self._host.open()
+        self._look_after()
 
     def close(self) -> None:
         """Stop hearing them; what runs goes on."""
+        if self._looking is not None:
+            self._looking.cancel()
         self._hints.close()
         self._host.close()
         for running in self._running.values():
@@ -245,15 +255,43 @@ class LocalProcesses:
         self._expected[life] = asyncio.get_running_loop().create_future()
         try:
             self._host.request(self._request(spec, life, log_at, groups.folders))
-            async with asyncio.timeout(_START_S):
-                told = await self._expected[life]
-        except TimeoutError as error:
-            raise OSError(f"no shim answered within {_START_S:g} s") from error
+            told = await self._first_word(folder, life)
+        except OSError:
+            for left in procfs.marked(f"{self._mark}{spec.name}/{life}/"):
+                procfs.send(left, signal.SIGKILL)
+            _remove(groups.folders)
+            raise
         finally:
             del self._expected[life]
         running = LocalRunning(folder, told, self._mark)
         self._running[spec.name] = running
         return running
+
+    async def _first_word(self, folder: Path, life: str) -> Life:
+        """Return what the shim of ``life`` tells first; raises OSError where there will be none."""
+        expected, loop = self._expected[life], asyncio.get_running_loop()
+        until_s, was_alive = loop.time() + _START_S, True
+        # Each turn waits for the hint, then looks at the file, since a hint may get lost.
+        while loop.time() < until_s and was_alive:
+            was_alive = self._host.is_alive
+            await asyncio.wait((expected,), timeout=_WORD_S)
+            if expected.done():
+                return expected.result()
+            current = read_life(folder)
+            if current is not None and current.life == life:
+                self._hints.mend()
+                return current
+        self._host.close()
+        raise OSError("the process that makes shims hangs or was killed; it is replaced")
+
+    def _look_after(self) -> None:
+        """Mend, now and then, what somebody may have removed or killed."""
+        self._hints.mend()
+        with contextlib.suppress(OSError):
+            if not self._host.is_alive:
+                self._host.close()
+                self._host.open()
+        self._looking = asyncio.get_running_loop().call_later(_LOOK_AFTER_S, self._look_after)
 
     def _folder_of(self, name: str) -> Path:
         folder = self._root / name
@@ -261,8 +299,8 @@ class LocalProcesses:
         return folder
 
     def found(self) -> Sequence[LocalRunning]:
-        """Return the lives that are written down and whose end nobody took note of."""
-        for life in all_lives(self._root):
+        """Return the lives that earlier supervisors began and whose end nobody took note of."""
+        for life in self._recalled:
             if life.name not in self._running:
                 self._journal_of(life.name).resume(life.log_at)
                 self._running[life.name] = LocalRunning(self._root / life.name, life, self._mark)
@@ -313,14 +351,21 @@ class LocalProcesses:
             },
         }  # fmt: skip
 
-    def _hear(self, life: Life) -> None:
-        expected = self._expected.get(life.life)
-        if expected is not None and not expected.done():
-            expected.set_result(life)
-            return
-        running = self._running.get(life.name)
-        if running is not None and running.life == life.life:
-            running.hear(life)
+    def _hear(self, told: Life | Refusal) -> None:
+        expected = self._expected.get(told.life)
+        if isinstance(told, Refusal):
+            if expected is not None and not expected.done():
+                expected.set_exception(OSError(told.why))
+        elif expected is not None and not expected.done():
+            expected.set_result(told)
+        elif (running := self._running.get(told.name)) is not None and running.life == told.life:
+            running.hear(told)
+
+
+def _remove(groups: Iterable[str]) -> None:
+    for folder in groups:
+        with contextlib.suppress(OSError):
+            Path(folder).rmdir()
 
 
 def _open_handle(identity: Identity) -> int | None:

@@ -182,6 +182,13 @@ def send(identity: Identity, number: int) -> bool:
     return True
 
 
+def name_of(pid: int) -> str:
+    """Return what a process calls itself (at most 15 characters), or an empty string."""
+    with contextlib.suppress(OSError):
+        return (_PROC / str(pid) / "comm").read_text("utf-8", "replace").rstrip("\n")
+    return ""
+
+
 def command_of(pid: int) -> str:
     """Return the program's name and, for an interpreter, the script; never its other arguments.
 
