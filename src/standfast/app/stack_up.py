@@ -73,14 +73,15 @@ def start(config: Config, *, started_from: Path) -> int:
     run = read_run(data_dir)
     if isinstance(run, Run) and run.is_alive:
         ask(data_dir, "declare", services=[spec_to_dict(spec) for spec in specs])
-        _write_stack(config, specs, started_from)
+        write_stack(config, specs, started_from)
         return run.process.pid
     with hold.held(data_dir):
-        _write_stack(config, specs, started_from)
-    return _spawn(data_dir)
+        write_stack(config, specs, started_from)
+    return spawn(data_dir)
 
 
-def _write_stack(config: Config, specs: Sequence[ServiceSpec], started_from: Path) -> None:
+def write_stack(config: Config, specs: Sequence[ServiceSpec], started_from: Path) -> None:
+    """Write down what the supervisor of this stack is to run; StoreUnavailableError where that cannot be."""
     data_dir = config.data_dir
     stack = {
         "name": config.instance.name, "instance": hold.instance_id(data_dir), "mark": hold.mark_of(data_dir),
@@ -119,7 +120,8 @@ def _run_of(config: Config, started_from: Path) -> Run:
     )
 
 
-def _spawn(data_dir: Path) -> int:
+def spawn(data_dir: Path) -> int:
+    """Have a supervisor run what is written down in ``data_dir``; return its pid once it answers."""
     log = FileJournal(data_dir / LOGS_NAME / LOG_NAME)
     output = log.open()
     try:
@@ -195,7 +197,7 @@ def _respawn(data_dir: Path, respawns: int) -> int:
             fix="standfast logs",
             code="SupervisorFailed",
         )
-    _spawn(data_dir)
+    spawn(data_dir)
     return 1
 
 
