@@ -10,7 +10,7 @@ from pathlib import Path
 
 from standfast.kernel.errors import ConfigError
 from standfast.kernel.gpu_arch import FIRST_CUDA
-from standfast.kernel.verdict import Verdict
+from standfast.kernel.verdict import Finding, Verdict
 from standfast.services.lint import walking
 from standfast.services.lint.contents import build
 from standfast.services.lint.dockerfile import Dockerfile, parse_dockerfile
@@ -39,8 +39,12 @@ from standfast.services.stacks.compose import FILE_NAMES, OVERRIDE_NAMES, read_c
 from standfast.services.stacks.documents import DeclarationError, parse_yaml, read_text
 from standfast.services.stacks.model import DeclaredService, Stack
 from standfast.services.stacks.nodes import Document, MappingNode
+from standfast.services.stacks.pm2 import read_pm2
 
 _LARGEST = 4_000_000
+#: What an ecosystem file may ask of its environment; the same on every machine, so that findings are too.
+_EVERYWHERE = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "USER": "nobody"}
+_NOT_RUN = "it is not run here"
 _MOST_VARIABLES = 200
 _MISSING = re.compile(r"the required variable (\w+) is")
 #: Cards that people write instead of their architecture.
@@ -171,10 +175,7 @@ class _Reader:
             document = parse_yaml(text, path)
         except ConfigError as error:
             if is_expected:
-                line = error.place.line if isinstance(error, DeclarationError) else 1
-                what = error.what.removeprefix(f"{path}:{line}: ")
-                why = f"{what}, because {error.why}" if error.why else what
-                self.unreadable.append((Spot(path, line), why, error.fix))
+                self.unreadable.append((*_told(error, path), error.fix))
             else:
                 self.not_understood.append(Passed(str(path), "it is not YAML"))
             return
@@ -202,6 +203,7 @@ class _Reader:
         """Read what the stacks refer to, and return everything."""
         stacks = list(self._stacks())
         services = tuple(service for stack in stacks for service in self._services(stack))
+        apps = list(self._apps())
         for service in services:
             self._look(service)
         sources = tuple(self._sources())
@@ -218,6 +220,8 @@ class _Reader:
             Disk(frozenset(self.files), frozenset(self.folders), frozenset(self.seen)),
             dict(self._targets(architectures)), self.texts, tuple(self.unreadable),
             tuple(self.not_understood), frozenset(self.linted), counts,
+            tuple(app for stack in apps for app in stack.services),
+            tuple(_stack_finding(finding) for stack in apps for finding in stack.findings),
         )  # fmt: skip
 
     def _stacks(self) -> Iterator[DeclaredStack]:
@@ -230,12 +234,7 @@ class _Reader:
             try:
                 stack, findings = _read_stack(files)
             except ConfigError as error:
-                place = error.place if isinstance(error, DeclarationError) else None
-                spot = Spot(place.file, place.line) if place else Spot(own, 1)
-                what = error.what.removeprefix(f"{spot.file}:{spot.line}: ")
-                self.unreadable.append(
-                    (spot, f"{what}, because {error.why}" if error.why else what, error.fix)
-                )
+                self.unreadable.append((*_told(error, own), error.fix))
                 continue
             done.update(stack.read)
             documents = {path: self._document(path) for path in stack.read}
@@ -243,6 +242,19 @@ class _Reader:
             lines = {path: tuple(self.texts.get(path, "").split("\n")) for path in stack.read}
             known = {path: document for path, document in documents.items() if document is not None}
             yield DeclaredStack(stack, known, findings, lines)
+
+    def _apps(self) -> Iterator[Stack]:
+        """Yield what each ecosystem file declares; one that has to be run to be known is not judged."""
+        for path in list(self.pm2):
+            try:
+                yield read_pm2(path, environment=_EVERYWHERE)
+            except ConfigError as error:
+                spot, why = _told(error, path)
+                if _NOT_RUN in why:
+                    self.pm2.remove(path)
+                    self.not_understood.append(Passed(str(path), f"line {spot.line}: {why}"))
+                else:
+                    self.unreadable.append((spot, why, error.fix))
 
     def _document(self, path: Path) -> Document | None:
         if path not in self.documents:
@@ -409,12 +421,24 @@ def _read_stack(files: tuple[Path, ...]) -> tuple[Stack, tuple[StackFinding, ...
         read = read_compose(files, environment=environment, profiles=chosen) if profile else stack
         for finding in read.findings:
             if finding.verdict > Verdict.PASS:
-                spot = Spot(Path(str(finding.evidence["file"])), int(str(finding.evidence["line"])))
-                message = finding.message.removeprefix(f"{spot.file}:{spot.line}: ")
-                is_error = finding.verdict is Verdict.FAIL
-                one = StackFinding(finding.reason, message, spot, finding.remedy, is_error, profile)
-                found.setdefault((finding.reason, message), one)
+                one = _stack_finding(finding, profile)
+                found.setdefault((one.reason, one.message), one)
     return stack, tuple(found.values())
+
+
+def _stack_finding(finding: Finding, profile: str = "") -> StackFinding:
+    spot = Spot(Path(str(finding.evidence["file"])), int(str(finding.evidence["line"])))
+    message = finding.message.removeprefix(f"{spot.file}:{spot.line}: ")
+    is_error = finding.verdict is Verdict.FAIL
+    return StackFinding(finding.reason, message, spot, finding.remedy, is_error, profile)
+
+
+def _told(error: ConfigError, path: Path) -> tuple[Spot, str]:
+    """Return where an error is, and what it says without that."""
+    place = error.place if isinstance(error, DeclarationError) else None
+    spot = Spot(place.file, place.line) if place is not None else Spot(path, 1)
+    what = error.what.removeprefix(f"{spot.file}:{spot.line}: ")
+    return spot, f"{what}, because {error.why}" if error.why else what
 
 
 def _normal(path: str) -> Path:

@@ -12,26 +12,45 @@ from itertools import combinations
 
 from standfast.services.lint.model import Hit, Severity, Spot
 from standfast.services.lint.tree import Tree
+from standfast.services.stacks.breaker import breaker_of
 from standfast.services.stacks.model import DeclaredService, ProcessRules
 
+_VARIABLE_UNSET = "VariableUnset"
+#: What other rules say better, or what only matters to somebody who leaves pm2.
+_NOT_OURS = frozenset({"NameTwice", "KeyNotSupported", "BreakerInert", _VARIABLE_UNSET})
 _FIELDS = ("autorestart", "max_restarts", "min_uptime_s", "restart_delay_s", "backoff_s", "max_memory_bytes")
+
+
+def judge_files(tree: Tree) -> Iterator[Hit]:
+    """Take over what the reader of ecosystem files refuses."""
+    for finding in tree.process_findings:
+        if finding.is_error and finding.reason not in _NOT_OURS:
+            yield Hit(finding.spot, finding.message, finding.fix, evidence={"reason": finding.reason})
+
+
+def judge_unset_variables(tree: Tree) -> Iterator[Hit]:
+    """Judge values that became the text 'undefined'."""
+    for finding in tree.process_findings:
+        if finding.reason == _VARIABLE_UNSET:
+            yield Hit(finding.spot, finding.message, finding.fix, severity=Severity.WARNING)
 
 
 def judge_breaker(tree: Tree) -> Iterator[Hit]:
     """Judge apps whose restarts nothing ends."""
     for app in tree.processes:
         rules = app.process or ProcessRules()
-        if rules.autorestart is False or rules.stop_exit_codes or rules.min_uptime_s is not None:
+        breaker = breaker_of(rules)
+        if breaker is None or not breaker.is_inert or rules.stop_exit_codes:
             continue
         has_none = all(getattr(rules, name) is None for name in _FIELDS)
-        said = "no restart option at all" if has_none else "no min_uptime"
+        said = "no restart option at all" if has_none else "restart options that do not bound it"
         yield Hit(
             _spot(app),
-            f"{app.name} has {said}: a life of more than 1 s counts as stable, so that a start that fails "
-            "after 2 s is repeated for ever and shown as online",
+            f"{app.name} has {said}: only lives shorter than {breaker.counted_life_s:g} s count, so that a "
+            "start that fails after 2 s is repeated for ever and shown as online",
             "min_uptime above the time that it takes to become ready, with max_restarts and "
             "exp_backoff_restart_delay; or let Standfast run it", app.name,
-            evidence={"has_no_option": has_none},
+            evidence={"has_no_option": has_none, "counted_life_s": breaker.counted_life_s},
         )  # fmt: skip
 
 

@@ -255,6 +255,7 @@ class Tree:
     linted: frozenset[Path] = frozenset()
     counts: Mapping[FileKind, int] = field(default_factory=dict)
     processes: tuple[DeclaredService, ...] = ()
+    process_findings: tuple[StackFinding, ...] = ()
     running: Listing | None = None
 
     def services_of(self, stack: DeclaredStack) -> tuple[LintService, ...]:
