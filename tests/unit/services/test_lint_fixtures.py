@@ -94,7 +94,10 @@ def test_v_the_program_of_a_health_check_is_missing_in_three_images(stack: LintR
         (INFRA, 275, "curl"),
     ]
     assert of(stack, "image-healthcheck-program") == []
-    assert places(stack, "healthcheck-module") == [f"{INFRA}:305", "dockerfiles/Dockerfile.regime_detection:40"]
+    assert places(stack, "healthcheck-module") == [
+        f"{INFRA}:305",
+        "dockerfiles/Dockerfile.regime_detection:40",
+    ]
 
 
 def test_v_replication_survives_no_broker(stack: LintReport) -> None:

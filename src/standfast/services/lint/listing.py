@@ -20,6 +20,7 @@ _UNITS = {
     "": 1, "b": 1, "k": 1_000, "kb": 1_000, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
+_STARTS = re.compile(r"\s*(?:\[\s*(?:\{|\]|$)|\{)")
 _FIX = "give the JSON of: pm2 jlist, docker inspect $(docker ps -aq), or docker ps -a --format json"
 
 
@@ -50,9 +51,10 @@ def joined(listings: list[Listing]) -> Listing:
 
 def _entries(path: Path, text: str) -> Iterator[Mapping[str, Any]]:
     """Yield the objects of a JSON list, or of one JSON object a line."""
-    # pm2 prints messages of its daemon before the list when it had to start it.
-    start = next((n for n, line in enumerate(text.splitlines()) if line.lstrip()[:1] in ("[", "{")), 0)
-    body = "\n".join(text.splitlines()[start:])
+    # pm2 prints messages of its daemon, "[PM2] ...", before the list when it had to start it.
+    lines = text.splitlines()
+    start = next((n for n, line in enumerate(lines) if _STARTS.match(line)), 0)
+    body = "\n".join(lines[start:])
     try:
         value = json.loads(body)
         values = value if isinstance(value, list) else [value]
