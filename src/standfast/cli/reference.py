@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from standfast.app.config import Config
 from standfast.checks import BUILTIN
 from standfast.cli.application import build
+from standfast.services.lint.table import RULES
 
 _WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", dict: "table of text"}
 _BOUNDS = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
@@ -42,11 +43,20 @@ opens the gate.
 |---|---|"""
 
 
+_LINT = """# Lint
+
+Written by `make docs` from `standfast.services.lint`. How to use it: [find what is wrong](../how-to/lint.md).
+
+| rule | file | severity | what it finds | why |
+|---|---|---|---|---|"""
+
+
 def pages() -> dict[str, str]:
     """Return the generated pages by file name."""
     return {
         "commands.md": "\n".join(_commands()) + "\n",
         "configuration.md": "\n".join(_configuration()) + "\n",
+        "lint.md": "\n".join(_lint()) + "\n",
         "preflight.md": "\n".join(_preflight()) + "\n",
     }
 
@@ -181,6 +191,13 @@ def _about(parameter: Any) -> str:
     if envvar:
         parts.append(f"Environment: `{envvar}`.")
     return " ".join(parts).replace("|", "\\|")
+
+
+def _lint() -> Iterator[str]:
+    yield from _LINT.splitlines()
+    for rule in RULES:
+        cells = (f"`{rule.id}`", rule.kind.value, rule.severity.value, rule.what, rule.why)
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _preflight() -> Iterator[str]:
