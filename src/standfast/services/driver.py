@@ -66,7 +66,6 @@ class Supervisor:
         self._memory = means.memory
         self._on_change = on_change
         self._hurry = asyncio.Event()
-        self._moved = asyncio.Event()
         self._left = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -106,7 +105,7 @@ class Supervisor:
             await asyncio.wait((leaving, stopping), return_when=asyncio.FIRST_COMPLETED)
             self._is_ending = True
             if not self._left.is_set():
-                await self._end_all()
+                await self._end({name: (one, self._tasks[name]) for name, one in self._services.items()})
             for task in (*sweeps, leaving, stopping):
                 task.cancel()
 
@@ -162,16 +161,24 @@ class Supervisor:
 
     def declare(self, specs: Sequence[ServiceSpec]) -> None:
         """Take over another declaration of the whole stack: begin what is new, end what is gone."""
+        assert self._group is not None, "the supervisor runs"
         wanted = {spec.name: spec for spec in specs}
-        for name in [name for name in self._services if name not in wanted]:
-            self._services.pop(name).ask_stop()
+        gone = {name: self._services.pop(name) for name in list(self._services) if name not in wanted}
+        if gone:
+            self._group.create_task(self._end({name: (one, self._tasks[name]) for name, one in gone.items()}))
         for name, spec in wanted.items():
             if name in self._services:
                 self._services[name].declare(spec)
                 continue
-            assert self._group is not None, "the supervisor runs"
-            self._services[name] = self._make(spec)
-            self._tasks[name] = self._group.create_task(self._services[name].run(), name=f"service {name}")
+            self._services[name] = service = self._make(spec)
+            running = self._run_after(self._tasks.get(name), service)
+            self._tasks[name] = self._group.create_task(running, name=f"service {name}")
+
+    async def _run_after(self, earlier: asyncio.Task[None] | None, service: Service) -> None:
+        """Run a service once an earlier one of its name, that was declared no more, is gone."""
+        if earlier is not None:
+            await asyncio.wait((earlier,))
+        await service.run()
 
     def _make(self, spec: ServiceSpec) -> Service:
         return Service(spec, self._machine.journal(spec.name), self._around)
@@ -194,20 +201,15 @@ class Supervisor:
         await running.gone()
         forget(running)
 
-    async def _end_all(self) -> None:
-        """End every service after those that depend on it."""
-        left = dict(self._services)
-        # Each turn waits for one change; each service is asked once what needs it is gone.
-        while left:
-            self._moved.clear()
-            left = {name: service for name, service in left.items() if not self._tasks[name].done()}
-            needed = {one.name for service in left.values() for one in service.spec.depends_on}
-            free = [service for name, service in left.items() if name not in needed] or list(left.values())
-            for service in free:
+    async def _end(self, left: Mapping[str, tuple[Service, asyncio.Task[None]]]) -> None:
+        """End services, each after those of them that depend on it."""
+        # Each turn waits for one end at least; each service is asked once what needs it is gone.
+        while left := {name: (one, task) for name, (one, task) in left.items() if not task.done()}:
+            needed = {needs.name for one, _ in left.values() for needs in one.spec.depends_on}
+            free = [pair for name, pair in left.items() if name not in needed] or list(left.values())
+            for service, _ in free:
                 service.ask_stop()
-            tasks = [self._tasks[service.name] for service in free]
-            if tasks:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([task for _, task in free], return_when=asyncio.FIRST_COMPLETED)
 
     async def _sweep(self) -> None:
         """See by one look which services still listen: a connection each would cost far more."""
@@ -251,7 +253,6 @@ class Supervisor:
         return tuple(found)
 
     def _note_change(self, service: Service) -> None:
-        self._moved.set()
         for other in self._services.values():
             for one in other.spec.depends_on:
                 if one.name == service.name:
@@ -263,6 +264,6 @@ class Supervisor:
 
     def _pass_on(self, service: Service, other: Service, *, restarts: bool) -> None:
         """Restart what asked to be restarted with ``service``, once a new life of that one begins."""
-        is_new = service.state is _S.STARTING and service.starts > 1
+        is_new = service.state is _S.STARTING and service.is_anew
         if restarts and is_new and other.watch is not None and not self._is_ending:
             other.restart(f"restart of {service.name}")

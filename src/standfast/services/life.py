@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import enum
 from collections import deque
-from collections.abc import Awaitable
 
 from standfast.kernel.clock import iso
 from standfast.kernel.verdict import Verdict
@@ -30,14 +29,16 @@ from standfast.services.model import (
     ServiceSpec,
     ServiceState,
 )
+from standfast.services.needs import first_of, unmet_need
 from standfast.services.ports import Journal, ObstructedError, Running
 from standfast.services.surroundings import Surroundings
 from standfast.services.watch import Watch
 
 #: How often a held service's inputs are looked at.
 _INPUTS_S = 2.0
-#: Ends that are remembered; the rules look at the trailing ones only.
-_HISTORY = 64
+#: Ends that are remembered: the rules look at the trailing ones only, budgets at as many as they allow.
+_LEAST_ENDS, _MOST_ENDS = 64, 1_000
+_REDECLARED = "a changed declaration"
 _S, _E = ServiceState, ServiceEvent
 
 
@@ -59,23 +60,24 @@ class Service:
         self._around = around
         self._kick = asyncio.Event()
         self._wish, self._asked_by, self._why_held = Wish.RUN, "", ""
-        self._history: deque[End] = deque(around.memory.ends(spec.name), maxlen=_HISTORY)
-        self._waits: deque[float] = deque(around.memory.waits(spec.name), maxlen=_HISTORY)
+        most = max(_LEAST_ENDS, min(spec.restart.budget + 1, _MOST_ENDS))
+        self._history: deque[End] = deque(around.memory.ends(spec.name), maxlen=most)
+        self._waits: deque[float] = deque(around.memory.waits(spec.name), maxlen=_LEAST_ENDS)
         held = around.memory.held_by(spec.name)
         if held is not None:
             self._wish, self._asked_by, self._why_held = Wish.HOLD, held[0], held[1]
         self._state = _S.STOPPED
         self._since = iso(around.clock.wall())
-        self._since_s = around.clock.monotonic()
-        self._starts = 0
+        self._starts = self._lives = 0
         self._watch: Watch | None = None
         self._is_adopted = self._is_ready_noted = False
         self._waiting_for: Held | Obstacle | None = None
         self._waiting_until_s: float | None = None
+        self._held_inputs = ""
         self._not_before_s = 0.0
         self._parked_s: float | None = None
         self._is_done = False
-        self._is_restarting = False
+        self._restart_by = ""
         self._is_left = False
         self._endings = Endings(journal, around, self._history)
 
@@ -106,8 +108,13 @@ class Service:
 
     @property
     def starts(self) -> int:
-        """Lives that were begun or taken back by this supervisor."""
+        """Lives that were begun, or taken back while they ran, by this supervisor."""
         return self._starts
+
+    @property
+    def is_anew(self) -> bool:
+        """Whether its latest life follows another one."""
+        return self._lives > 1
 
     @property
     def since(self) -> str:
@@ -139,7 +146,7 @@ class Service:
     @property
     def is_adopted(self) -> bool:
         """Whether its present life was begun by an earlier supervisor."""
-        return self._is_adopted and self._starts == 1
+        return self._is_adopted
 
     def nudge(self) -> None:
         """Look again: something that it may wait for has changed."""
@@ -168,10 +175,12 @@ class Service:
         self._kick.set()
 
     def restart(self, who: str) -> None:
-        """End the present life in order and begin another; one that does not run is started."""
-        self._asked_by = who
+        """End the present life in order and begin another; one that does not run is started.
+
+        A person's hold stays: only who takes it back starts it.
+        """
         if self._watch is not None:
-            self._is_restarting = True
+            self._restart_by = who
         self._forgive()
         self._kick.set()
 
@@ -182,7 +191,10 @@ class Service:
         is_other = digest_of(spec) != digest_of(self.spec)
         self.spec = spec
         if is_other:
-            self.restart("a changed declaration")
+            self.restart(_REDECLARED)
+        elif self._watch is not None:
+            self._watch.declare(spec)
+        self._kick.set()
 
     def bound_log(self) -> None:
         """Keep its log within its limit."""
@@ -205,7 +217,7 @@ class Service:
             self._become(_E.STOP)
 
     def _recall(self) -> None:
-        """Go on with a hold that an earlier supervisor had come to, if nothing has changed since."""
+        """Go on with a hold or a completion of an earlier supervisor, if nothing has changed since."""
         last = self._history[-1] if self._history else None
         inputs = self._around.machine.driver(self.spec.driver).inputs(self.spec)
         if last is not None and last.at_s > float("-inf") and last.inputs == inputs:
@@ -213,6 +225,9 @@ class Service:
             if isinstance(decision, Held):
                 self._waiting_for = decision
                 self._become(_E.END_HOLD)
+            elif isinstance(decision, Done):
+                self._is_done = True
+                self._become(_E.END_DONE)
 
     def _decide(self) -> Restart | Held | Parked | Done:
         unit = int.from_bytes(self._around.entropy.token_bytes(4), "big") / 2**32
@@ -233,14 +248,16 @@ class Service:
         elif waited := unmet(self.spec, self._around.states(), waited_s=self._parked_for_s()):
             await self._park(min(one.patience_s for one in waited))
         else:
-            self._parked_s = None
-            await self._start()
+            waited_s, self._parked_s = self._parked_for_s(), None
+            await self._start(waited_s)
 
-    async def _start(self) -> None:
-        obstacle = await self._unmet_need() or self._around.machine.driver(self.spec.driver).obstacle(
-            self.spec
-        )
-        if self._kick.is_set():
+    async def _start(self, waited_s: float) -> None:
+        obstacle = await self._need() or self._around.machine.driver(self.spec.driver).obstacle(self.spec)
+        if (
+            self._wish is not Wish.RUN
+            or self._is_left
+            or unmet(self.spec, self._around.states(), waited_s=waited_s)
+        ):
             return
         if obstacle is not None:
             await self._wait_at(obstacle)
@@ -251,38 +268,41 @@ class Service:
             await self._wait_at(error.obstacle)
             return
         except OSError as error:
-            await self._wait_at(
-                Obstacle("StartFailed", f"no process could be made: {error}", "free resources", _INPUTS_S)
-            )
+            why = f"no process could be made: {error}"
+            await self._wait_at(Obstacle("StartFailed", why, "free resources", _INPUTS_S))
             return
         self._around.memory.began(self.name, running.life, at=iso(self._around.clock.wall()))
         await self._live(running)
 
-    async def _unmet_need(self) -> Obstacle | None:
-        """Return the first need that is not true, or that nobody can tell."""
-        for need in self.spec.needs:
-            try:
-                async with asyncio.timeout(need.timeout_s):
-                    code, said = await self._around.check(need.command, self.spec)
-            except TimeoutError:
-                code, said = -1, f"its check gave no answer within {need.timeout_s:g} s"
-            except OSError as error:
-                code, said = -1, f"its check cannot run: {error}"
-            if code:
-                what = f"it needs {need.name}, which is not so{f': {said}' if said else ''}"
-                return Obstacle("NeedUnmet", what, need.fix or f"make true: {need.name}", need.interval_s)
-        return None
+    async def _need(self) -> Obstacle | None:
+        """Look at what it needs, unless it is wanted no more."""
+        if not self.spec.needs:
+            return None
+        looking = asyncio.create_task(unmet_need(self.spec, self._around.check))
+        try:
+            # Each turn hears one wish; ends with the look.
+            while not looking.done() and self._wish is Wish.RUN and not self._is_left:
+                self._kick.clear()
+                await first_of(looking, self._kick.wait())
+            return looking.result() if looking.done() else None
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
 
     async def _take_back(self, running: Running) -> None:
         """Go on with a life that an earlier supervisor began, and with its end if it has ended since."""
-        self._is_adopted = True
+        self._is_adopted, began_s = True, self._now()
         if running.spec != digest_of(self.spec):
-            self._is_restarting, self._asked_by = True, "a changed declaration"
+            self._restart_by = _REDECLARED
         self._around.memory.note("service.taken_back", self.name, {"life": running.life})
-        await self._live(running)
+        outcome = await self._live(running)
+        if outcome is not None:
+            self._is_adopted = False
+            # What had ended before was not started here, and what follows it is no restart of ours.
+            self._starts -= outcome.ended_s is None or outcome.ended_s < began_s
 
-    async def _live(self, running: Running) -> None:
-        """Watch one life to its end, and decide what follows."""
+    async def _live(self, running: Running) -> Outcome | None:
+        """Watch one life to its end, and decide what follows; None where it was left running."""
         watch = self._begin(running)
         tasks = [asyncio.create_task(watch.run()), asyncio.create_task(watch.mind())]
         try:
@@ -292,13 +312,14 @@ class Service:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if outcome is None:
-            return
-        asked_by = (self._asked_by or "standfast") if self._state is _S.STOPPING else ""
+            return None
+        asked_by = (self.held_by or self._restart_by or "standfast") if self._state is _S.STOPPING else ""
         end = await self._endings.record(watch, outcome, asked_by=asked_by)
         await running.gone()
         self._watch = None
         self._around.machine.driver(self.spec.driver).forget(running)
         self._follow(end)
+        return outcome
 
     async def _until_ended(self, running: Running, tasks: list[asyncio.Task[None]]) -> Outcome | None:
         """Return how it ended, or None where it is left running; ends it when that is wanted."""
@@ -308,11 +329,11 @@ class Service:
             while not ending.done():
                 if self._is_left:
                     return None
-                if self._wish is not Wish.RUN or self._is_restarting:
+                if self._wish is not Wish.RUN or self._restart_by:
                     await self._stop(running, ending)
                     break
                 self._kick.clear()
-                await _first(ending, self._kick.wait(), tasks[0])
+                await first_of(ending, self._kick.wait(), tasks[0])
                 if tasks[0].done():
                     tasks[0].result()
             return await ending
@@ -323,15 +344,15 @@ class Service:
         """Ask for an orderly end; at once where somebody is in a hurry."""
         self._become(_E.STOP)
         running.stop()
-        await _first(ending, self._around.hurry.wait())
+        await first_of(ending, self._around.hurry.wait())
         if not ending.done():
             running.kill()
-            await _first(ending)
+            await first_of(ending)
         if self._around.hurry.is_set():
             running.kill()
         elif self._wish is Wish.END:
             hurrying = asyncio.create_task(self._hurry(running))
-            await _first(running.gone(), hurrying)
+            await first_of(running.gone(), hurrying)
             hurrying.cancel()
 
     async def _hurry(self, running: Running) -> None:
@@ -351,17 +372,18 @@ class Service:
         )
         after_s = around.memory.ready_after(running.life)
         if after_s is not None:
-            self._watch.ready_at_s = running.started_s + after_s
+            self._watch.resume(after_s)
         self._starts += 1
+        self._lives += 1
         self._waiting_for, self._is_ready_noted = None, False
         self._become(_E.START)
         return self._watch
 
     def _follow(self, end: End) -> None:
         """Do what the rules say after an end."""
+        self._restart_by = ""
         if self._state is _S.STOPPING:
             self._become(_E.GONE)
-            self._is_restarting, self._asked_by = False, self._asked_by if self._wish is Wish.HOLD else ""
             # What was asked for is nobody's failure, and no reason to wait.
             self._history.pop()
             return
@@ -378,13 +400,8 @@ class Service:
         else:
             self._waiting_for = decision
             self._become(_E.END_HOLD)
-            body = {
-                "reason": decision.reason,
-                "message": decision.message,
-                "fix": decision.remedy,
-                "class": end.cls,
-            }
-            self._around.memory.note("service.held", self.name, body)
+            body = {"reason": decision.reason, "message": decision.message, "fix": decision.remedy}
+            self._around.memory.note("service.held", self.name, body | {"class": end.cls})
 
     def _judged(self, judgement: Judgement, is_late: bool) -> None:
         """Move as a look at the present life says."""
@@ -402,7 +419,7 @@ class Service:
             return
         self._is_ready_noted = True
         # A life that was taken back became ready at a moment that nobody saw.
-        if not (self._is_adopted and self._starts == 1):
+        if not self._is_adopted:
             took_s = watch.ready_at_s - watch.running.started_s
             self._waits.append(took_s)
             self._around.memory.ready(self.name, watch.running.life, after_s=took_s)
@@ -430,7 +447,7 @@ class Service:
             float("inf"),
         )
         if self._state is not _S.HELD or self._waiting_for != held:
-            self._waiting_for = held
+            self._waiting_for, self._waiting_until_s = held, None
             self._become(_E.END_HOLD)
         await self._pause(None)
         if self._wish is not Wish.HOLD:
@@ -446,13 +463,14 @@ class Service:
     async def _wait_out(self, held: Held) -> None:
         """Be held until the slow schedule is up, an input changes, or somebody releases it."""
         driver = self._around.machine.driver(self.spec.driver)
-        before = await asyncio.to_thread(driver.inputs, self.spec)
-        until_s = self._now() + held.retry_s
-        self._waiting_until_s = until_s
-        # Each turn looks once at the inputs; bounded by the slow schedule.
+        if self._waiting_until_s is None:
+            self._held_inputs = await asyncio.to_thread(driver.inputs, self.spec)
+            self._waiting_until_s = self._now() + held.retry_s
+        until_s = self._waiting_until_s
+        # Each turn looks once at the inputs; bounded by the slow schedule, which no nudge draws out.
         while self._now() < until_s and not self._kick.is_set():
             await self._pause(min(_INPUTS_S, until_s - self._now()))
-            if await asyncio.to_thread(driver.inputs, self.spec) != before:
+            if await asyncio.to_thread(driver.inputs, self.spec) != self._held_inputs:
                 # Another input makes another experiment: what was learnt from the old one is void.
                 self._forgive()
                 return
@@ -476,17 +494,4 @@ class Service:
         if following is not self._state or event in (_E.START, _E.END_HOLD):
             self._state = following
             self._since = iso(self._around.clock.wall())
-            self._since_s = self._now()
             self._around.changed(self)
-
-
-async def _first(*ways: Awaitable[object]) -> None:
-    """Return when the first of ``ways`` is done; tasks that were passed in are left alone."""
-    made = [asyncio.ensure_future(way) for way in ways]
-    own = [task for task, way in zip(made, ways, strict=True) if task is not way]
-    try:
-        await asyncio.wait(made, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in own:
-            task.cancel()
-        await asyncio.gather(*own, return_exceptions=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 from standfast.kernel.clock import Clock
 from standfast.kernel.verdict import Verdict
@@ -40,7 +41,7 @@ class Watch:
         self._prober = prober
         self._clock = clock
         self._judged = judged
-        self._look = asyncio.Event()
+        self._look, self._declared = asyncio.Event(), asyncio.Event()
         self._latest: ProbeSample | None = None
         self._last_good_s: float | None = None
         self._is_ready = False
@@ -49,6 +50,20 @@ class Watch:
     def swept_target(self) -> str:
         """The ``HOST:PORT`` to look for in the kernel's table of sockets; empty where there is none."""
         return self.spec.ready.tcp if self._is_ready else ""
+
+    def declare(self, spec: ServiceSpec) -> None:
+        """Watch the life as ``spec`` says from now on."""
+        if spec.ready != self.spec.ready:
+            self._latest = self._last_good_s = None
+        self.spec = spec
+        self._declared.set()
+        self._look.set()
+
+    def resume(self, ready_after_s: float) -> None:
+        """Go on from what an earlier watch saw: it became ready ``ready_after_s`` after its start."""
+        self.ready_at_s = self.running.started_s + ready_after_s
+        if self.spec.ready.is_once:
+            self._last_good_s = self.ready_at_s
 
     def look(self) -> None:
         """Look now: something was heard of the life."""
@@ -84,18 +99,22 @@ class Watch:
 
     async def mind(self) -> None:
         """Ask a ready service whether it still lives, and keep its memory limit; returns when it ended it."""
-        tasks = []
-        if self.spec.live is not None:
-            tasks.append(asyncio.create_task(self._ask_alive(self.spec.live)))
-        if self.spec.limits.memory_bytes and not self.running.is_limited:
-            tasks.append(asyncio.create_task(self._weigh(self.spec.limits.memory_bytes)))
-        try:
-            if tasks:
+        # Each turn minds one declaration; ends when it ended the life.
+        while True:
+            self._declared.clear()
+            tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self._declared.wait())]
+            if self.spec.live is not None:
+                tasks.append(asyncio.create_task(self._ask_alive(self.spec.live)))
+            if self.spec.limits.memory_bytes and not self.running.is_limited:
+                tasks.append(asyncio.create_task(self._weigh(self.spec.limits.memory_bytes)))
+            try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            if self.ended_by_us:
+                return
 
     async def _ask_alive(self, live: Liveness) -> None:
         bad = 0

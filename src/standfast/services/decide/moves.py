@@ -22,6 +22,8 @@ TRANSITIONS: Mapping[tuple[ServiceState, ServiceEvent], ServiceState] = {
     **{(state, _E.END_RETRY): _S.BACKOFF for state in _RUNNING},
     **{(state, _E.END_HOLD): _S.HELD for state in _RUNNING},
     **{(state, _E.STOP): _S.STOPPING for state in _RUNNING},
+    # An earlier supervisor saw a task complete.
+    (_S.STOPPED, _E.END_DONE): _S.COMPLETED,
     (_S.STOPPING, _E.GONE): _S.STOPPED,
     # Asked twice, and a probe's answer that was on its way when the stop was asked for.
     (_S.STOPPING, _E.STOP): _S.STOPPING,
