@@ -257,7 +257,7 @@ def _fits(name: str, wanted: str) -> bool:
     return name.startswith(wanted[:-1]) if wanted.endswith("*") else name == wanted
 
 
-class CudaBase(NamedTuple):
+class CudaImage(NamedTuple):
     """The CUDA version of an ``nvidia/cuda`` base, and the digit after ``cudnn`` (None: no cudnn)."""
 
     version: tuple[int, int]
@@ -265,7 +265,7 @@ class CudaBase(NamedTuple):
     cudnn: str | None
 
 
-def cuda_base(ref: ImageRef) -> CudaBase | None:
+def cuda_base(ref: ImageRef) -> CudaImage | None:
     """Return what the tag of an ``nvidia/cuda`` image says, or None for other images."""
     if not re.fullmatch(r"(?:nvcr\.io/)?nvidia/(?:cuda|cudagl)(?:-[a-z0-9]+)?", ref.name):
         return None
@@ -273,7 +273,7 @@ def cuda_base(ref: ImageRef) -> CudaBase | None:
     if version is None:
         return None
     cudnn = re.search(r"-cudnn(\d*)(?=-|$)", ref.tag)
-    return CudaBase((int(version[1]), int(version[2])), version[0], cudnn[1] if cudnn else None)
+    return CudaImage((int(version[1]), int(version[2])), version[0], cudnn[1] if cudnn else None)
 
 
 def is_floating(ref: ImageRef) -> bool:
