@@ -65,7 +65,9 @@ _TIME = re.compile(r"(\d+)([hms])")
 _TIME_UNITS = {"h": 3_600.0, "m": 60.0, "s": 1.0}
 _SIZE = re.compile(r"\d+[GMK]?")
 #: What a running pm2 adds to the environment of an app, for itself.
-_OWN_VARIABLES = re.compile(r"PM2_\w*|pm_\w*|axm_\w*|unique_id|NODE_APP_INSTANCE|vizion\w*|km_link|status")
+_OWN_VARIABLES = re.compile(
+    r"PM2_\w*|pm_\w*|axm_\w*|unique_id|NODE_APP_INSTANCE|vizion\w*|km_link|status|name"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ def _environment(get: Fields, source: AppSource, *, is_running: bool) -> dict[st
     keys = ["env", *([f"env_{source.mode}"] if source.mode else [])]
     for key in keys:
         for name, node in _variables(get, key).items():
-            if is_running and _OWN_VARIABLES.fullmatch(name):
+            if is_running and (_OWN_VARIABLES.fullmatch(name) or name == get.subject):
                 continue
             text = _variable(node)
             if _is_inherited(name, node, text, source, is_running=is_running):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def read_pm2(
             app = mapping_of(node)
             modes.update(key.removeprefix("env_") for key in app.value if key.startswith("env_"))
             services.append(read_app(app, AppSource(file, environment, mode, problems)))
+    if any(node.get("pm2_env") is not None for node in root.nodes):
+        services = _counted(services)
     _judge(services, problems)
     if mode and mode not in modes:
         problems.fail(
@@ -141,7 +144,8 @@ def _apps(root: Node) -> Iterator[Node]:
     for key in ("pm2", "apps"):
         inner = root.get(key)
         if inner is not None:
-            yield from _apps(inner) if key == "pm2" else (inner.nodes or (inner,))
+            is_list = isinstance(inner, SequenceNode)
+            yield from _apps(inner) if key == "pm2" else inner.nodes if is_list else (inner,)
             return
     if isinstance(root, SequenceNode):
         yield from root.nodes
@@ -149,6 +153,16 @@ def _apps(root: Node) -> Iterator[Node]:
         yield root
     elif not isinstance(root, MappingNode):
         raise refused(root.place, f"apps are needed, this is {root.kind}", code="BadType")
+
+
+def _counted(services: list[DeclaredService]) -> list[DeclaredService]:
+    """Return each app of ``pm2 jlist`` once, with how many instances of it run."""
+    found: dict[tuple[str, tuple[str, ...] | None], DeclaredService] = {}
+    for service in services:
+        key = (service.name, service.command)
+        before = found.get(key)
+        found[key] = replace(service, replicas=1 + (before.replicas if before else 0))
+    return list(found.values())
 
 
 def _judge(services: list[DeclaredService], problems: Problems) -> None:

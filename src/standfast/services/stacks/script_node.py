@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import secrets
 import shutil
@@ -50,6 +51,7 @@ const [file, mark] = process.argv.slice(-2);
   process.exit(1);
 });
 """
+_COMPLAINT = re.compile(r"\w*(?:Error|Exception)\b")
 #: Ways to a world without network, the first that works is taken.
 _UNSHARED = (("unshare", "--net", "--"), ("unshare", "--user", "--map-current-user", "--net", "--"))
 
@@ -161,4 +163,7 @@ def _behind(stream: IO[bytes], mark: str) -> Any:
 
 
 def _first_lines(text: str) -> str:
-    return " ".join(text.split("\n")[:2])[:300]
+    """Return what node complains of: behind the line and caret that it shows first."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    named = next((line for line in lines if _COMPLAINT.match(line)), "")
+    return (named or " ".join(lines[:2]))[:300]

@@ -5,6 +5,7 @@ A regular expression, a private name or a decorator is no token here; who meets 
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -172,4 +173,6 @@ def number_of(token: Token) -> int | float:
     if text[:2] in ("0x", "0o", "0b"):
         return int(text, 0)
     value = float(text)
+    if not math.isfinite(value):
+        raise unreadable(token.place, "a number of this size is not read here")
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
