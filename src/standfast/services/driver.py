@@ -31,9 +31,9 @@ from standfast.services.surroundings import Surroundings
 
 _S = ServiceState
 #: Between two looks at the kernel's table of sockets, made for all services at once.
-_SWEEP_S = 3.0
-#: Between two looks at the sizes of all logs.
-_BOUND_S = 2.0
+_SWEEP_S = 4.0
+#: Between two looks at the sizes of all logs; while one of them grows fast, and otherwise.
+_BOUND_FAST_S, _BOUND_S = 0.5, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +227,8 @@ class Supervisor:
     async def _bound_logs(self) -> None:
         # Ends by cancellation.
         while True:
-            await asyncio.sleep(_BOUND_S)
-            for service in self._services.values():
-                service.bound_log()
+            grow_fast = [service.bound_log() for service in self._services.values()]
+            await asyncio.sleep(_BOUND_FAST_S if any(grow_fast) else _BOUND_S)
 
     def _spent(self, spec: ServiceSpec) -> Spent:
         """Return the restarts within the budget's window, by the ends that nobody asked for."""

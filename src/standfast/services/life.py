@@ -196,9 +196,10 @@ class Service:
             self._watch.declare(spec)
         self._kick.set()
 
-    def bound_log(self) -> None:
-        """Keep its log within its limit."""
+    def bound_log(self) -> bool:
+        """Keep its log within its limit; return whether it grows fast."""
         self.dropped_bytes = self.journal.bound()
+        return self.journal.grows_fast
 
     async def run(self, found: Running | None = None) -> None:
         """Keep the service running until its end is asked for; ``found`` is a life to take back."""

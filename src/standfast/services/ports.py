@@ -181,6 +181,11 @@ class Journal(Protocol):
         """Where it lies."""
         ...
 
+    @property
+    def grows_fast(self) -> bool:
+        """Whether so much was written between the last two looks that the next one should come soon."""
+        ...
+
     def bound(self) -> int:
         """Keep the size within the limit; return how many bytes were dropped so far."""
         ...

@@ -18,6 +18,8 @@ from pathlib import Path
 LIMIT_BYTES = 10_000_000
 #: What is kept of a file that is emptied under a running service.
 KEPT_BYTES = 1_000_000
+#: Growth between two looks that makes the next one come soon.
+FAST_BYTES = 1_000_000
 _TAIL_BYTES = 8_192
 _TAIL_LINES = 12
 _LINE_LENGTH = 400
@@ -34,6 +36,8 @@ class FileJournal:
         self._dropped_bytes = 0
         self._life_at = 0
         self._looked_at = 0
+        self._seen_bytes = 0
+        self.grows_fast = False
 
     @property
     def path(self) -> str:
@@ -61,6 +65,8 @@ class FileJournal:
     def bound(self) -> int:
         """Keep the size within the limit; return how many bytes were dropped so far."""
         size = self._size()
+        self.grows_fast = size - self._seen_bytes > FAST_BYTES
+        self._seen_bytes = size
         if size > self._limit_bytes:
             kept = self._read_end(KEPT_BYTES)
             # On a full disk nothing can be kept, and emptying the file is all the more urgent.
@@ -99,7 +105,7 @@ class FileJournal:
 
     def _size(self) -> int:
         try:
-            return self._path.stat().st_size
+            return os.stat(self._path).st_size  # noqa: PTH116 - asked for hundreds of logs, again and again
         except OSError:
             return 0
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from standfast.services.adapters.sockets import listeners
 from standfast.services.model import STOPPED, Identity
 
 #: Every process of a run carries this in its environment, inherited by whatever it starts. Not named like
@@ -20,9 +21,10 @@ from standfast.services.model import STOPPED, Identity
 MARK_VARIABLE = "SF_SERVICE"
 
 _PROC = Path("/proc")
-_LISTEN = "0A"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _MOST_DESCENDANTS = 1_000
+#: Who was found to hold a port, looked at first the next time: finding one means reading every process.
+_holders: dict[int, int] = {}
 
 
 class ProcessStat(NamedTuple):
@@ -123,7 +125,7 @@ def memory_below(pid: int) -> int:
 
 def listening_ports() -> frozenset[int]:
     """Return every TCP port that is listened on, on any local address."""
-    return frozenset(port for table in ("tcp", "tcp6") for _, port in _listeners(table))
+    return frozenset(port for port, _ in listeners())
 
 
 def _children(pid: int) -> list[int]:
@@ -207,31 +209,22 @@ def command_of(pid: int) -> str:
 
 def listener(port: int) -> Listener | None:
     """Return who listens on TCP ``port`` on any local address, or None."""
-    inodes = {inode for table in ("tcp", "tcp6") for inode in _listening(table, port)}
+    inodes = {inode for listened, inode in listeners() if listened == port}
     if not inodes:
         return None
     wanted = {f"socket:[{inode}]" for inode in inodes}
+    known = _holders.get(port, 0)
+    if known and _has_open(known, wanted):
+        return Listener(known, command_of(known))
+    return _find_holder(port, wanted)
+
+
+def _find_holder(port: int, wanted: set[str]) -> Listener:
     for stat in processes():
         if _has_open(stat.pid, wanted):
+            _holders[port] = stat.pid
             return Listener(stat.pid, command_of(stat.pid))
     return Listener(0, "")
-
-
-def _listening(table: str, port: int) -> Iterator[str]:
-    return (inode for inode, listened in _listeners(table) if listened == port)
-
-
-def _listeners(table: str) -> Iterator[tuple[str, int]]:
-    """Yield the inode and the port of every listening socket."""
-    try:
-        lines = (_PROC / "net" / table).read_text().splitlines()[1:]
-    except OSError:
-        return
-    for line in lines:
-        if f" {_LISTEN} " in line:
-            fields = line.split()
-            if fields[3] == _LISTEN:
-                yield fields[9], int(fields[1].rsplit(":", 1)[1], 16)
 
 
 def _has_open(pid: int, links: set[str]) -> bool:
