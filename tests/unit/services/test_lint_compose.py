@@ -434,3 +434,23 @@ def test_an_override_completes_and_an_overlay_is_no_rival(tmp_path: Path) -> Non
     assert report(tmp_path / "a", {"compose.yaml": base, "compose.override.yaml": over}).findings == ()
     found = report(tmp_path / "b", {"compose.yaml": base, "compose.prod.yaml": over})
     assert rules(found) == {"memory-limit-missing"}
+
+
+def test_what_another_file_may_complete_is_a_warning(tmp_path: Path) -> None:
+    text = """
+        services:
+          a: {mem_limit: 1g}
+          b: {build: ., restart: always, mem_limit: 1g}
+          c: {image: "x:1", restart: always, mem_limit: 1g, env_file: [.env]}
+    """
+    found = report(tmp_path, {"local/docker-compose.gpu.yml": text})
+    assert {(f.rule, f.subject, f.severity) for f in found.findings} >= {
+        ("compose-invalid", "", Severity.WARNING), ("build-missing", "b", Severity.WARNING),
+        ("compose-invalid", "", Severity.INFO),
+    }  # fmt: skip
+    assert Severity.ERROR not in {f.severity for f in found.findings}
+    alone = report(tmp_path / "x", {"docker-compose.yml": text})
+    assert {f.rule for f in alone.findings if f.severity is Severity.ERROR} == {
+        "compose-invalid",
+        "build-missing",
+    }

@@ -133,6 +133,23 @@ def test_l4_the_architecture_can_be_said(tmp_path: Path) -> None:
     assert only(report(tmp_path, text, arch="sm_103"), "cuda-too-old").severity is Severity.ERROR
 
 
+@pytest.mark.parametrize(
+    ("image", "is_found"),
+    [
+        ("nvcr.io/nvidia/pytorch:24.10-py3", True),
+        ("nvcr.io/nvidia/pytorch:25.03-py3", False),
+        ("pytorch/pytorch:2.5.1-cuda12.4-cudnn9-runtime", True),
+        ("pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime", False),
+        ("nvidia/cuda:12.6.3-cudnn-devel-rockylinux9", True),
+    ],
+)
+def test_l4_the_cuda_of_other_images_and_of_services(tmp_path: Path, image: str, *, is_found: bool) -> None:
+    found = report(tmp_path / "a", {"Dockerfile": f"FROM {image}\n"})
+    assert rules(found) == ({"cuda-too-old"} if is_found else set())
+    text = f"services:\n  a: {{image: '{image}', restart: always, mem_limit: 1g, gpus: all}}\n"
+    assert rules(report(tmp_path / "b", {"compose.yaml": text})) == ({"cuda-too-old"} if is_found else set())
+
+
 def test_l4_indexes_in_variables_conda_and_arguments(tmp_path: Path) -> None:
     text = """
         FROM python:3.11-slim

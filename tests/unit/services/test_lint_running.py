@@ -121,6 +121,16 @@ def test_a000_13_one_name_in_two_files_with_other_values(tmp_path: Path) -> None
     assert same.severity is Severity.WARNING
 
 
+def test_names_in_folders_that_have_nothing_to_do_with_each_other_are_warnings(tmp_path: Path) -> None:
+    other = WORKER.replace("10010", "1")
+    found = report(tmp_path, {"a/x.config.js": WORKER, "b/x.config.js": other, "c/x.config.js": other})
+    twice = [f for f in found.findings if f.rule == "pm2-twice"]
+    assert [(f.file, f.severity) for f in twice] == [
+        ("b/x.config.js", Severity.WARNING), ("c/x.config.js", Severity.WARNING)
+    ]  # fmt: skip
+    assert "and 1 more" in twice[1].message
+
+
 @pytest.mark.parametrize(
     ("options", "is_found"),
     [

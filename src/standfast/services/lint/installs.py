@@ -12,10 +12,13 @@ _PYTHON = re.compile(r"(?:.*/)?python(?:\d(?:\.\d+)?)?")
 _PIP = re.compile(r"(?:.*/)?pip(?:\d(?:\.\d+)?)?")
 #: Options of pip that take a value, besides those that are read below.
 _PIP_VALUES = frozenset({
-    "-c", "--constraint", "-t", "--target", "-f", "--find-links", "--prefix", "--root", "--platform",
+    "-c", "--constraint", "-t", "--target", "--prefix", "--root", "--platform",
     "--python-version", "--trusted-host", "--cache-dir", "--log", "--timeout", "--retries", "--progress-bar",
     "--no-binary", "--only-binary", "--src", "--abi", "--implementation", "--upgrade-strategy",
     "--config-settings", "--report", "--proxy", "--cert", "-b", "-C", "--python",
+})  # fmt: skip
+_PIP_INDEXES = frozenset({
+    "-i", "--index-url", "--extra-index-url", "--index", "--default-index", "-f", "--find-links",
 })  # fmt: skip
 _SUCCEEDS = frozenset({"true", ":", "echo", "printf"})
 _MANAGERS: dict[str, frozenset[str]] = {
@@ -193,7 +196,7 @@ def _pip_install(rest: tuple[str, ...], offset: int, swallow: _Swallow) -> Insta
         elif name in ("-r", "--requirement"):
             files += [value] if has_value else words[:1]
             words = words if has_value else words[1:]
-        elif name in ("-i", "--index-url", "--extra-index-url", "--index", "--default-index"):
+        elif name in _PIP_INDEXES:
             indexes += [value] if has_value else words[:1]
             words = words if has_value else words[1:]
         elif name in ("-e", "--editable"):

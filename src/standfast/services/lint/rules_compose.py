@@ -9,6 +9,7 @@ from standfast.services.lint.images import cuda_base, is_floating, parse_image
 from standfast.services.lint.model import Hit, Severity, Spot
 from standfast.services.lint.rules_dockerfile import called_by, floating_hit, missing_programs
 from standfast.services.lint.tree import DeclaredStack, LintService, StackFinding, Tree
+from standfast.services.stacks.compose import FILE_NAMES, OVERRIDE_NAMES
 from standfast.services.stacks.model import Condition
 from standfast.services.stacks.nodes import SequenceNode
 
@@ -31,16 +32,22 @@ def judge_stack(tree: Tree) -> Iterator[Hit]:
                 suffix = f" (with --profile {finding.profile})" if finding.profile else ""
                 yield Hit(
                     finding.spot, finding.message + suffix, finding.fix,
-                    severity=Severity.ERROR if _is_certain(stack, finding) else Severity.WARNING,
-                    evidence={"reason": finding.reason},
+                    severity=_certainty(stack, finding), evidence={"reason": finding.reason},
                 )  # fmt: skip
 
 
-def _is_certain(stack: DeclaredStack, finding: StackFinding) -> bool:
-    """Return whether it is wrong however the files are used: other profiles and overlays may complete it."""
+def _certainty(stack: DeclaredStack, finding: StackFinding) -> Severity:
+    """Return how sure it is: a file of variables is made where it runs; profiles and overlays complete."""
+    if finding.reason == "StackMissing":
+        return Severity.INFO
     needs_profile = bool(finding.profile) and finding.reason == "DependencyInactive"
-    is_overlay = len(stack.files) > 1 and finding.reason in _COMPLETED_BY_OTHERS
-    return finding.is_error and not needs_profile and not is_overlay
+    is_part = is_overlay(stack) and finding.reason in _COMPLETED_BY_OTHERS
+    return Severity.ERROR if finding.is_error and not needs_profile and not is_part else Severity.WARNING
+
+
+def is_overlay(stack: DeclaredStack) -> bool:
+    """Return whether it may be meant to be laid over another file: compose does not take it by itself."""
+    return stack.files[-1].name not in (*FILE_NAMES, *OVERRIDE_NAMES)
 
 
 def judge_unset_variables(tree: Tree) -> Iterator[Hit]:
@@ -238,6 +245,8 @@ def judge_build(tree: Tree) -> Iterator[Hit]:
         yield Hit(
             Spot(service.at("build").file, wanted.line), f"{service.name} cannot be built: {what}{instead}",
             "correct build.context or build.dockerfile, or add the file", service.name,
+            # With -f BASE -f THIS, paths count from the base's folder.
+            Severity.WARNING if is_overlay(service.owner) else None,
             evidence={"context": str(use.context), "stands_in": str(use.dockerfile) if use.stands_in else ""},
         )  # fmt: skip
 

@@ -129,6 +129,11 @@ def _cuda_version(image: str) -> tuple[tuple[int, int] | None, str]:
     base = cuda_base(ref)
     if base is not None:
         return base.version, base.text
+    monthly = re.match(r"(\d{2})\.(\d{2})-", ref.tag) if ref.name == "nvcr.io/nvidia/pytorch" else None
+    if monthly is not None:
+        # 25.01 is the first release with CUDA 12.8 (NVIDIA's framework support matrix).
+        is_old = (int(monthly[1]), int(monthly[2])) < (25, 1)
+        return ((12, 6) if is_old else (12, 8)), f"of release {monthly[1]}.{monthly[2]}"
     inside = re.search(r"(?:^|-)cuda(\d+)\.(\d+)", ref.tag)
     is_torch = ref.name.endswith(("pytorch", "pytorch-cuda"))
     return (

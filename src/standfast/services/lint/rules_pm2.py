@@ -8,7 +8,6 @@ was first made, and only if that life was shorter than ``min_uptime`` (lib/God.j
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
 
 from standfast.services.lint.model import Hit, Severity, Spot
 from standfast.services.lint.tree import Tree
@@ -55,27 +54,31 @@ def judge_breaker(tree: Tree) -> Iterator[Hit]:
 
 
 def judge_declared_twice(tree: Tree) -> Iterator[Hit]:
-    """Judge names that two files, or one file twice, declare."""
-    for first, second in combinations(tree.processes, 2):
-        if first.name != second.name:
+    """Judge names that two files, or one file twice, declare: pm2 has one list for all of them."""
+    for number, app in enumerate(tree.processes):
+        earlier = [other for other in tree.processes[:number] if other.name == app.name]
+        if not earlier:
             continue
-        differs = _differences(first, second)
-        where = f"{first.file.name}:{first.line}"
-        if differs:
-            yield Hit(
-                _spot(second),
-                f"{second.name} is declared in {where} too, with other values of {', '.join(differs)}: what "
-                "runs depends on which file was started last",
-                f"keep it in one file: pm2 delete {second.name}, then pm2 start {first.file.name}",
-                second.name, Severity.ERROR,
-                {"also": str(first.file), "line": first.line, "differs": differs},
-            )  # fmt: skip
-        else:
-            yield Hit(
-                _spot(second), f"{second.name} is declared in {where} too, with the same values",
-                "keep it in one file", second.name,
-                evidence={"also": str(first.file), "line": first.line, "differs": []},
-            )  # fmt: skip
+        differs = list(dict.fromkeys(name for other in earlier for name in _differences(other, app)))
+        more = f" and {len(earlier) - 1} more" if len(earlier) > 1 else ""
+        said = (
+            f"other values of {', '.join(differs)}: what runs depends on which file was started last"
+            if differs
+            else "the same values"
+        )
+        yield Hit(
+            _spot(app),
+            f"{app.name} is declared in {earlier[0].file.name}:{earlier[0].line}{more} too, with {said}",
+            f"keep it in one file: pm2 delete {app.name}, then pm2 start the file that is meant", app.name,
+            Severity.ERROR if differs and any(_is_beside(app, other) for other in earlier) else None,
+            {"also": str(earlier[0].file), "line": earlier[0].line, "differs": differs},
+        )  # fmt: skip
+
+
+def _is_beside(one: DeclaredService, other: DeclaredService) -> bool:
+    """Return whether two files belong together: one folder, or one below the other."""
+    ours, theirs = one.file.parent, other.file.parent
+    return ours == theirs or ours in theirs.parents or theirs in ours.parents
 
 
 def _differences(one: DeclaredService, other: DeclaredService) -> list[str]:
