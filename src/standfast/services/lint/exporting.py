@@ -106,7 +106,7 @@ def _of_service(tree: Tree, job: ScrapeJob, target: Target, service: LintService
         return Exporter(job.name, target.text, Knowledge.PREFIXES, service.known.exports or ())
     if service.use is None and service.declared.build is None:
         return Exporter(job.name, target.text, Knowledge.OPAQUE)
-    sources = tree.sources_below(service.use.context) if service.use is not None else ()
+    sources = tree.sources_of[service.use.context] if service.use is not None else ()
     names = frozenset().union(*(source.names for source in sources)) if sources else frozenset()
     if not names:
         return Exporter(job.name, target.text, Knowledge.ABSENT)

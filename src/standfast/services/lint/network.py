@@ -32,6 +32,10 @@ _ANYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - a value to recognis
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"}) | _ANYWHERE
 
 
+#: Sources in which a number behind "port" or a colon is a port; in other texts it is anything.
+_SPEAKING = frozenset({".py", ".js", ".ts", ".mjs", ".cjs", ".go", ".rs", ".java", ".kt", ".rb", ".sh"})
+
+
 class Call(NamedTuple):
     """An address that a service is told to call, and where it is told."""
 
@@ -134,13 +138,8 @@ def _ports_of_environment(service: LintService) -> Iterator[int]:
 def _source_ports(service: LintService, tree: Tree) -> frozenset[int]:
     if service.use is None or service.use.stands_in:
         return frozenset()
-    found = [
-        source.ports for source in tree.sources_below(service.use.context) if source.path.suffix == ".py"
-    ]
-    found += [
-        s.ports for s in tree.sources_below(service.use.context) if s.path.suffix in (".js", ".ts", ".go")
-    ]
-    return frozenset().union(*found) if found else frozenset()
+    found = [s.ports for s in tree.sources_of[service.use.context] if s.path.suffix in _SPEAKING]
+    return frozenset().union(*found)
 
 
 def calls(service: LintService) -> Iterator[Call]:

@@ -104,6 +104,11 @@ class DeclaredStack:
         return self.stack.files
 
     @cached_property
+    def values(self) -> Mapping[tuple[Path, str, int], Node]:
+        """What was written at each key, before anything was merged or put in."""
+        return dict(pair for document in self.documents.values() for pair in _values(document))
+
+    @cached_property
     def declared(self) -> tuple[DeclaredService, ...]:
         """All services, whatever their profiles."""
         return (*self.stack.services, *self.stack.inactive)
@@ -161,8 +166,7 @@ class LintService:
         place = self.declared.places.get(path[0])
         if place is None:
             return self.spot
-        document = self.owner.documents.get(place.file)
-        node = _value_at(document, path[0], place.line) if document is not None else None
+        node = self.owner.values.get((place.file, path[0], place.line))
         spot = Spot(place.file, place.line)
         for step in path[1:]:
             found = _step(node, step) if node is not None else None
@@ -174,22 +178,18 @@ class LintService:
     def node(self, key: str) -> Node | None:
         """Return what was written at ``key`` of it, before anything was merged or put in."""
         place = self.declared.places.get(key)
-        document = self.owner.documents.get(place.file) if place is not None else None
-        return _value_at(document, key, place.line) if document is not None and place is not None else None
+        return self.owner.values.get((place.file, key, place.line)) if place is not None else None
 
 
-def _value_at(document: Document, key: str, line: int) -> Node | None:
-    """Return the value of the key that stands at ``line``."""
+def _values(document: Document) -> Iterator[tuple[tuple[Path, str, int], Node]]:
+    """Yield the value of every key with the file, name and line of the key."""
     waiting: list[Node] = list(document.roots)
     while waiting:
         node = waiting.pop()
-        if isinstance(node, MappingNode):
-            for name, inner in node.items():
-                if name.text == key and name.line == line:
-                    return inner
-            waiting += list(node.value.values())
-        waiting += list(node.nodes)
-    return None
+        for name, inner in node.items():
+            yield (name.file, name.text, name.line), inner
+            waiting.append(inner)
+        waiting += node.nodes
 
 
 def _step(node: Node, key: str) -> tuple[int, Node] | None:
@@ -273,6 +273,11 @@ class Tree:
         """Return the services that build from the Dockerfile at ``path``."""
         return tuple(s for s in self.services if s.use is not None and s.use.dockerfile == path)
 
-    def sources_below(self, folder: Path) -> tuple[Source, ...]:
-        """Return what the sources below ``folder`` say."""
-        return tuple(source for source in self.sources if folder in source.path.parents)
+    @cached_property
+    def sources_of(self) -> Mapping[Path, tuple[Source, ...]]:
+        """What the sources below each build context say."""
+        contexts = {s.use.context for s in self.services if s.use is not None}
+        return {
+            folder: tuple(source for source in self.sources if folder in source.path.parents)
+            for folder in contexts
+        }
