@@ -8,7 +8,7 @@ from standfast.kernel.verdict import Verdict
 from standfast.services.decide.order import unmet
 from standfast.services.decide.readiness import SETTLE_S, grace_of
 from standfast.services.life import Service
-from standfast.services.model import End, Judgement, ServiceState, ServiceView
+from standfast.services.model import UNSEEN, End, Judgement, ServiceState, ServiceView
 from standfast.services.surroundings import Surroundings
 from standfast.services.watch import Watch
 
@@ -26,7 +26,9 @@ def view_of(service: Service, around: Surroundings) -> ServiceView:
             state = _S.NOT_READY
     waits_for = () if watch is not None else tuple(one.name for one in unmet(service.spec, around.states()))
     reason, message, remedy = _why(service, judgement, waits_for)
-    fields = _of_life(service, watch, state, around.clock.monotonic()) | _of_end(service.history)
+    fields = _of_life(service, watch, state, around.clock.monotonic()) | _of_end(
+        service.history, stable_s=service.spec.restart.stable_s
+    )
     spec, waits = service.spec, service.waits
     return ServiceView(
         name=spec.name,
@@ -75,11 +77,16 @@ def _of_life(service: Service, watch: Watch | None, state: ServiceState, now_s: 
     }
 
 
-def _of_end(history: tuple[End, ...]) -> dict[str, Any]:
+def _of_end(history: tuple[End, ...], *, stable_s: float) -> dict[str, Any]:
     if not history:
         return {}
     last = history[-1]
-    recent = [end.lived_s for end in history[-_RECENT:] if end.at_s > float("-inf")]
+    # A life that was ready for long is no sample of how it fails, and one whose end nobody saw tells nothing.
+    recent = [
+        end.lived_s
+        for end in history[-_RECENT:]
+        if end.at_s > float("-inf") and end.ready_s < stable_s and end.status != UNSEEN
+    ]
     return {
         "last_exit": f"{last.status.text} after {last.lived_s:.1f} s at {last.at}",
         "last_error": last.last_line,
