@@ -110,20 +110,22 @@ def _ready_ms(one: Figures) -> float | None:
 
 def _slow(figures: Mapping[str, Figures], extent: Mapping[str, Any]) -> str:
     shown = {name: one.slow for name, one in figures.items() if one.slow}
-    ideal = shown[IDEAL].from_command_s if IDEAL in shown else None
+    ideal = shown[IDEAL].from_first_s if IDEAL in shown else None
     rows = [
         [
             name,
             _number(slow.from_command_s),
-            _ratio(slow.from_command_s, ideal),
+            _number(slow.from_first_s),
+            _ratio(slow.from_first_s, ideal),
             str(slow.failed),
             f"{slow.ready}/10",
             str(slow.given_up),
         ]
         for name, slow in shown.items()
     ]
-    head = ["", "s until all ready", "x ideal", "failed starts", "ready", "given up"]
-    return _table(f"the same where one dependency takes {extent['slow_s']:g} s", head, rows)
+    head = ["", "s from command", "s from first start", "x ideal", "failed starts", "ready", "given up"]
+    title = f"the same where one dependency takes {extent['slow_s']:g} s, all supervisors beside each other"
+    return _table(title, head, rows)
 
 
 def _counts(figures: Mapping[str, Figures]) -> list[int]:
@@ -229,8 +231,13 @@ def _up_targets(target: Callable[..., None], ours: Figures, ideal: Figures) -> N
         failed = sum(bringing.failed for bringing in ours.up)
         target("all ready: no failed start", str(failed), failed == 0)
     if ours.slow and ideal.slow:
-        slow, least = ours.slow.from_command_s, ideal.slow.from_command_s
-        target("slow dependency: at most 1.2x ideal", _ratio(slow, least), _within(slow, least, 1.2))
+        # Not from the command: beside each other, the commands wait for a processor first.
+        slow, least = ours.slow.from_first_s, ideal.slow.from_first_s
+        target(
+            "slow dependency: at most 1.2x ideal, from the first start",
+            _ratio(slow, least),
+            _within(slow, least, 1.2),
+        )
         target("slow dependency: no failed start", str(ours.slow.failed), ours.slow.failed == 0)
 
 
