@@ -132,7 +132,7 @@ def _absent(seen: StackSeen) -> Finding:
         return Finding(
             _CHECK, Verdict.FAIL, "MachineRestarted",
             f"the machine was restarted, and nothing has started this stack again; {_goes_on(seen)}",
-            remedy=f"{_up(seen)}; to have it start by itself: standfast units", since=_boot_at(seen),
+            remedy=f"{_up(seen)}; to have it start by itself: standfast units", since=boot_at(seen),
             evidence={"boot_then": run.process.boot_id, "boot_now": seen.boot_id},
         )  # fmt: skip
     who = f"the supervisor (process {run.process.pid})" if isinstance(run, Run) else "the supervisor"
@@ -167,7 +167,7 @@ def _up(seen: StackSeen) -> str:
     return f"standfast up {seen.blueprint} --detach" if seen.blueprint else "standfast up --detach"
 
 
-def _boot_at(seen: StackSeen) -> str:
+def boot_at(seen: StackSeen) -> str:
     """Return when this machine was started, as far as its two clocks tell."""
     return iso(datetime.fromtimestamp(seen.at.timestamp() - seen.now_s, UTC))
 
@@ -189,7 +189,7 @@ def _row(seen: StackSeen, spec: ServiceSpec) -> dict[str, Any]:
         depends_on=tuple(one.name for one in spec.depends_on), group=spec.group, driver=spec.driver,
         kind=spec.kind, declared_in=f"{spec.file}:{spec.line}" if spec.line else spec.file,
         log=str(seen.data_dir / "logs" / f"{spec.name}.log"), held_by=held.who if held else "",
-        last_exit=last.text if last else "", cls=last.cls if last else "",
+        last_exit=last.text if last else "",
         usual_ready_s=seen.records.last_wait_s(spec.name),
     )  # fmt: skip
     if life is not None and life.is_running:
@@ -239,8 +239,10 @@ def _stopped(seen: StackSeen, view: ServiceView, life: LifeSeen | None) -> Servi
     """Return a service of which nothing runs, with what is known about why."""
     view = replace(view, reason="NobodyStartsIt", remedy=_up(seen))
     if life is None:
+        last = seen.records.last_end(view.name)
         why = f"it does not run; it last ended by {view.last_exit}" if view.last_exit else "it does not run"
-        return replace(view, message=why)
+        cls = last.cls if last is not None and last.cls != "requested_stop" else ""
+        return replace(view, message=why, cls=cls, evidence=last.evidence if last and cls else ())
     record, exit_ = life.record, life.record.exit
     if record.boot_id != seen.boot_id:
         return replace(view, starts=1, message="it does not run: the machine was restarted")

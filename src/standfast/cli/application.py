@@ -46,6 +46,8 @@ BRANCHES = (
     Branch("logs", ("logs",)),
     Branch("services", ("restart", "hold", "release")),
     Branch("explain", ("explain",)),
+    Branch("recover", ("recover",)),
+    Branch("units", ("units",)),
     Branch("rounds", ("round",), "Look at rounds, and recompute what they published."),
     Branch("tasks", ("task",), "Look at tasks, and steer them."),
     Branch("executors", ("executors",), "Look at executors, and keep work from one."),

@@ -206,7 +206,7 @@ def _staying(
     specs: Sequence[ServiceSpec], down: Mapping[str, ServiceSpec], views: Mapping[str, View]
 ) -> dict[str, tuple[str, ...]]:
     """Return what stays down, each with the held services that it stays for; a held one names itself."""
-    stays = {name: (name,) for name in down if views.get(name, {}).get("held_by")}
+    stays: dict[str, tuple[str, ...]] = {name: (name,) for name in down if views.get(name, {}).get("held_by")}
     grew = True
     # Each turn adds one at least.
     while grew:

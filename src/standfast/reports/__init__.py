@@ -1,0 +1,1 @@
+"""Facts in, Markdown and JSON out; a claim without evidence cannot be made."""
