@@ -16,6 +16,7 @@ from standfast.services.failures.model import (
     Evidence,
     FailureClass,
 )
+from standfast.services.failures.peers import peer
 from standfast.services.failures.rules import rules_with
 from standfast.services.model import ExitStatus
 
@@ -150,6 +151,24 @@ def test_the_later_of_two_equal_lines_is_nearer_to_the_end() -> None:
     assert named(full, *["tick"] * 60, refused).cls is C.RESOURCE_DISK
 
 
+def test_what_was_said_long_before_the_end_is_a_guess() -> None:
+    lines = ("FileNotFoundError: no such file: '/srv/relay/extra.json'", *["tick"] * 60)
+    assert named(*lines[:1], *lines[1:5]).is_sure
+    assert not named(*lines).is_sure
+
+
+def test_frames_hide_no_error() -> None:
+    frames = [f"    at com.acme.Relay$Inner.call(Relay.java:{n})" for n in range(2_000)]
+    assert named("java.net.BindException: Address already in use", *frames[:900]).cls is C.PORT_CONFLICT
+    python = [f'  File "/srv/permission denied/x{n}.py", line {n}, in run' for n in range(300)]
+    assert named("MemoryError", *python).cls is C.RESOURCE_OOM
+
+
+def test_silence_while_a_dependency_is_down_is_the_dependencys() -> None:
+    late = named("asyncio.exceptions.TimeoutError: no answer", ready_s=5.0, dependencies_down=("db",))
+    assert (late.cls, late.is_sure, late.action) == (C.DEPENDENCY_NOT_READY, True, Action.PARK)
+
+
 REFUSED = "ERROR connect to 127.0.0.1:5432: Connection refused"
 
 
@@ -170,6 +189,23 @@ def test_a_far_end_may_be_on_the_lines_below() -> None:
     lines = ("Error: connect ECONNREFUSED", "  address: '10.3.0.9',", "  port: 7233")
     assert named(*lines, dependency_addresses=("10.3.0.9:7233",)).cls is C.DEPENDENCY_NOT_READY
     assert named(*lines, dependency_addresses=("10.3.0.9:7234",)).cls is C.TRANSIENT_NETWORK
+
+
+@pytest.mark.parametrize(
+    ("line", "address"),
+    [
+        ("dial tcp 10.0.0.3:6379: connect: connection refused", "10.0.0.3:6379"),
+        ("connection to server at 'db' (172.18.0.4), port 5432 failed: refused", "db:5432"),
+        ("HTTPConnectionPool(host='mlflow', port=5000): Max retries exceeded", "mlflow:5000"),
+        ("Connect call failed ('127.0.0.1', 5432)", "127.0.0.1:5432"),
+        ("amqp://guest:secret@mq:5672/ refused", "mq:5672"),
+        ("listen EADDRINUSE :::5000", "5000"),
+        ("server.py:42: it broke at 10:30:12 on 2026-01-02T03:04", ""),
+        ("connect to [::1]:50051: refused", "[::1]:50051"),
+    ],
+)
+def test_the_far_end_is_read_from_a_line(line: str, address: str) -> None:
+    assert peer((line,)).address == address
 
 
 def test_a_declared_dependency_that_was_down_is_blamed_before_a_guess_is() -> None:

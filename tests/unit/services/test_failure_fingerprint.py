@@ -66,6 +66,7 @@ def test_a000_2_status_and_phase_count() -> None:
         (("Exception in x", "\tat a.b.C(D.java:1)", "\t... 23 more"), "Exception in x"),
         (("thread 'main' panicked at x.rs:1:2:", "value is missing", "note: run with `RUST_BACKTRACE=1`"),
          "value is missing"),
+        (("ERROR bind failed", "DEBUG: pool of 0 workers failed over"), "ERROR bind failed"),
         (("working", "bye"), "bye"),
         ((), ""),
     ],

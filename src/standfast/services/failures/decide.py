@@ -158,9 +158,9 @@ def _may_be_meant(line: str, evidence: Evidence) -> bool:
 def _by_rest(evidence: Evidence, rules: Sequence[Rule], device: Named | None) -> Named:
     """Hear status, phase, lines and dependencies; ``device`` is what the kernel may have said of this one."""
     by_status = _by_status(evidence)
-    if by_status is not None and by_status.is_final and not _has_kill_evidence(evidence, rules):
-        return _of_reading(by_status)
     read = tail(evidence.lines)
+    if by_status is not None and by_status.is_final:
+        return _told_of_kill(read, rules, evidence) or _of_reading(by_status)
     usable = [rule for rule in rules if _fits(rule, evidence)]
     best = _best(_hits(read, usable))
     by_text = None if best is None else _by_hit(best, read, evidence)
@@ -180,19 +180,16 @@ def _by_status(evidence: Evidence) -> Reading | None:
     return of_code(evidence.status.code)
 
 
-def _has_kill_evidence(evidence: Evidence, rules: Sequence[Rule]) -> bool:
-    """Whether the last lines themselves hold the kernel's or the runtime's word for a kill for memory."""
+def _told_of_kill(read: Tail, rules: Sequence[Rule], evidence: Evidence) -> Named | None:
+    """Return a kill for memory, where the last lines themselves hold the kernel's or the runtime's word."""
     if evidence.signal_number != signal.SIGKILL:
-        return False
-    wanted = [rule for rule in rules if rule.is_kernel and rule.cls is _C.RESOURCE_OOM]
-    return _best(_hits(tail(evidence.lines), wanted)) is not None
+        return None
+    best = _best(_hits(read, [rule for rule in rules if rule.is_kernel and rule.cls is _C.RESOURCE_OOM]))
+    return None if best is None else _by_hit(best, read, evidence)
 
 
 def _fits(rule: Rule, evidence: Evidence) -> bool:
     """Whether a rule may be heard on this end at all: its exit codes, signals and phase, where it has any."""
-    # SIGKILL gives a program no time for last words: those that it left are about something else.
-    if evidence.signal_number == signal.SIGKILL and not (rule.is_kernel and rule.cls is _C.RESOURCE_OOM):
-        return False
     if rule.exit or rule.signal:
         code, number = evidence.exit_code, evidence.signal_number
         if not (code is not None and code in rule.exit) and not (number and number in rule.signal):

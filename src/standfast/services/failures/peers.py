@@ -11,13 +11,13 @@ _HOST = r"(?P<host>\[[0-9a-f:.%]{2,50}\]|[A-Za-z0-9_](?:[\w.-]{0,253}[A-Za-z0-9_
 _URL = re.compile(
     r"\b[a-z][a-z0-9+.-]{1,20}://(?:[^\s'/@]{1,200}@)?" + _HOST + r"(?::(?P<port>\d{1,5}))?", re.I
 )
-_PAIR = re.compile(r"(?<![\w.:/-])" + _HOST + r"(?::|/)(?P<port>\d{2,5})(?![\w.:])", re.I)
+_PAIR = re.compile(r"(?<![\w.:/-])" + _HOST + r"(?::|/)(?P<port>\d{2,5})(?![\w.]|:\d)", re.I)
 _TUPLE = re.compile(r"'" + _HOST + r"', (?P<port>\d{2,5})\b", re.I)
 _LABELLED_HOST = re.compile(
     r"\b(?:host|hostname|address|server|at|on|to|name)(?:'?\s?[:=]\s?'?|\s'?)" + _HOST + r"\b", re.I
 )
 _LABELLED_PORT = re.compile(r"\bport(?:'?\s?[:=]\s?'?|\s'?)(?P<port>\d{1,5})\b", re.I)
-_BARE_PORT = re.compile(r"(?:^|[\s*\](']|::):(?P<port>\d{2,5})(?![\w.:])")
+_BARE_PORT = re.compile(r"(?:^|[\s*\](']|::):(?P<port>\d{2,5})(?![\w.]|:\d)")
 #: Words that stand where a host may stand, and are none.
 _NO_HOSTS = frozenset(
     {
@@ -26,6 +26,7 @@ _NO_HOSTS = frozenset(
         "not", "peer", "broker", "line", "node",
     }
 )  # fmt: skip
+_SOURCES = (".py", ".js", ".go", ".rs", ".java", ".cc", ".cpp", ".c", ".rb", ".ts")
 _PORT_ENDS = 65_536
 
 
@@ -90,15 +91,14 @@ def _split(address: str) -> tuple[str, int]:
 
 
 def _is_peer(found: re.Match[str]) -> bool:
-    host, port = found["host"], found["port"]
-    if port and int(port) >= _PORT_ENDS:
-        return False
-    # A file with a line number (server.py:42) and a count (1:30) look like a far end.
+    return int(found["port"] or 0) < _PORT_ENDS and _is_host(found["host"])
+
+
+def _is_host(host: str) -> bool:
+    """Whether it may be a host: not a date, a count, or a file with the number of a line (server.py:42)."""
     is_date = host[:4].isdigit() and host[4:5] in "-/"
     is_number = is_date or (host.replace(".", "").isdigit() and host.count(".") != 3)
-    return not is_number and not host.endswith(
-        (".py", ".js", ".go", ".rs", ".java", ".cc", ".cpp", ".c", ".rb", ".ts")
-    )
+    return not is_number and not host.endswith(_SOURCES)
 
 
 def _ports(line: str) -> Iterator[int]:
@@ -110,5 +110,5 @@ def _ports(line: str) -> Iterator[int]:
 
 def _hosts(line: str) -> Iterator[str]:
     for found in _LABELLED_HOST.finditer(line):
-        if found["host"].lower() not in _NO_HOSTS:
+        if found["host"].lower() not in _NO_HOSTS and _is_host(found["host"]):
             yield found["host"]
