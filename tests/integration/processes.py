@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import hashlib
 import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from standfast.app.supervision import Options, supervise
 from standfast.services.adapters import procfs
-from standfast.services.model import ServiceSpec, ServiceView
+from standfast.services.model import Readiness, RestartPolicy, ServiceSpec, ServiceView
 
 PYTHON = sys.executable
 
@@ -27,6 +30,32 @@ http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), H).serve_foreve
 """
 
 
+#: Restarts without long waits, held after three equal failures as ever.
+QUICK = RestartPolicy(backoff_s=0.05, cap_s=0.2, max_fast_failures=3)
+
+
+def shell(name: str, text: str, folder: Path, **more: Any) -> ServiceSpec:
+    """Return a service that runs ``text`` in a shell: it starts a hundred times as fast as Python."""
+    known: dict[str, Any] = {"cwd": folder, "restart": QUICK, "stop_timeout_s": 2.0}
+    return ServiceSpec(name, ("/bin/sh", "-c", text), **(known | more))
+
+
+def script(folder: Path, text: str, *, name: str = "svc", **more: Any) -> ServiceSpec:
+    """Return a service that runs ``text`` in Python."""
+    known: dict[str, Any] = {"cwd": folder, "restart": QUICK, "stop_timeout_s": 2.0}
+    return ServiceSpec(name, (PYTHON, "-S", program(folder, f"{name}.py", text)), **(known | more))
+
+
+def server(folder: Path, port: int, *, name: str = "web", text: str = SERVER, **more: Any) -> ServiceSpec:
+    """Return a service that answers 200 on ``port``, or what the file ``status`` in its folder says."""
+    known: dict[str, Any] = {
+        "cwd": folder, "port": port, "restart": QUICK, "stop_timeout_s": 2.0,
+        "ready": Readiness(http=f"http://127.0.0.1:{port}/health", timeout_s=0.5),
+    }  # fmt: skip
+    command = (PYTHON, "-S", program(folder, f"{name}.py", text), str(port))
+    return ServiceSpec(name, command, **(known | more))
+
+
 def program(folder: Path, name: str, text: str) -> str:
     """Write a Python program; return its path."""
     path = folder / name
@@ -40,6 +69,11 @@ def wait_until(holds: Callable[[], object], *, within_s: float = 10.0, what: str
     while not holds():
         assert time.monotonic() < deadline, f"not within {within_s} s: {what or holds}"
         time.sleep(0.02)
+
+
+def mark_of(folder: Path) -> str:
+    """Return the mark of the test's instance in ``folder``."""
+    return f"test-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}/"
 
 
 async def eventually(holds: Callable[[], object], *, within_s: float = 10.0, what: str = "") -> float:
@@ -69,18 +103,21 @@ def zombies() -> list[int]:
 
 
 class Stand:
-    """A supervisor of ``specs`` that runs for the length of a test's body."""
+    """A supervisor of ``specs`` that runs for the length of a test's body.
 
-    def __init__(self, folder: Path, *specs: ServiceSpec) -> None:
-        self.mark = f"test-{os.getpid()}-{time.monotonic_ns()}/"
+    Several of one ``folder`` are the same instance, one after the other.
+    """
+
+    def __init__(self, folder: Path, *specs: ServiceSpec, options: Options | None = None) -> None:
+        self.mark = mark_of(folder)
+        self.data_dir = folder / "data"
         self.changes: list[ServiceView] = []
-        self.supervision = supervise(
-            specs, folder / "data", mark=self.mark, options=Options(on_change=self.changes.append)
-        )
+        chosen = dataclasses.replace(options or Options(), on_change=self.changes.append)
+        self.supervision = supervise(specs, self.data_dir, mark=self.mark, options=chosen)
         self.supervisor = self.supervision.supervisor
         self.stop = asyncio.Event()
 
-    def view(self, name: str) -> dict[str, object]:
+    def view(self, name: str) -> dict[str, Any]:
         """Return what status shows of one service."""
         return next(view for view in self.supervisor.snapshot() if view["name"] == name)
 
@@ -96,9 +133,27 @@ class Stand:
         """Return every living process of this stand."""
         return [identity.pid for identity in procfs.marked(self.mark)]
 
+    def states_of(self, name: str) -> list[str]:
+        """Return each state that one service has had, in order, without repetitions."""
+        states = [str(view.state) for view in self.changes if view.name == name]
+        return [state for at, state in enumerate(states) if at == 0 or states[at - 1] != state]
+
     def run(self, body: Callable[[], Awaitable[None]]) -> float:
         """Run ``body`` beside the supervisor; return the seconds that stopping took."""
         return asyncio.run(self._run(body))
+
+    def leave_after(self, body: Callable[[], Awaitable[None]]) -> None:
+        """Run ``body``, then let the supervisor go and all else go on: as after its death, but tidier."""
+        asyncio.run(self._leave(body))
+
+    async def _leave(self, body: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.create_task(self.supervisor.run(self.stop))
+        test = asyncio.ensure_future(body())
+        await asyncio.wait({task, test}, return_when=asyncio.FIRST_COMPLETED)
+        self.supervisor.leave()
+        await task
+        self.supervision.close()
+        await test
 
     async def _run(self, body: Callable[[], Awaitable[None]]) -> float:
         task = asyncio.create_task(self.supervisor.run(self.stop))
