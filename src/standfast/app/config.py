@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr, ValidationError
 
 from standfast.app.config_errors import InvalidConfigError, problem_of
+from standfast.app.config_gate import GateSettings
 from standfast.app.config_problem import Problem
 from standfast.app.config_rules import impossible
 from standfast.app.config_sections import (
@@ -52,6 +53,7 @@ class Config(Section):
     )
     stack: StackSettings = Field(default_factory=StackSettings, description="Stacks declared elsewhere.")
     services: Many[ServiceSettings] = Field((), description="Programs that it keeps running.")
+    gate: GateSettings = Field(default_factory=GateSettings, description="What a deployment needs.")
 
     _source: Path = PrivateAttr(default_factory=lambda: Path(FILE_NAME).absolute())
     _data_dir: Path | None = PrivateAttr(default=None)

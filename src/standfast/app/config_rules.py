@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from standfast.app.config_gate import impossible_gate
 from standfast.app.config_problem import KeyPath, Problem, clash, repeated
 from standfast.app.config_sections import EnvironmentSettings
 from standfast.app.config_service_rules import impossible_services
@@ -38,6 +39,7 @@ def impossible(config: Config) -> Iterator[Problem]:
     yield from _endpoints(config)
     yield from _publication(config)
     yield from impossible_services(config)
+    yield from impossible_gate(config)
 
 
 def is_loopback(host: str) -> bool:
