@@ -56,6 +56,7 @@ BRANCHES = (
     Branch("classify", ("classify",)),
     Branch("lint", ("lint",)),
     Branch("gate", ("gate",), "Ask a gate whether something may happen."),
+    Branch("importing", ("import",), "Take over stacks that pm2 and compose files declare."),
     Branch("tokens", ("token",), "Give out and take back API tokens."),
     Branch("setup", ("doctor", "init", "version")),
     Branch("parts", ("api", "scheduler", "executor")),

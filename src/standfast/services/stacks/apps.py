@@ -90,7 +90,7 @@ def read_app(node: MappingNode, source: AppSource) -> DeclaredService:
     rules = _rules(get)
     cwd = _cwd(get, source)
     command = _command(get, cwd)
-    env = _environment(get, source, is_running=is_running)
+    env, taken = _environment(get, source, is_running=is_running)
     if "python" in _interpreter(get):
         env["PYTHONUNBUFFERED"] = "1"
     port = get.whole("port")
@@ -103,7 +103,7 @@ def read_app(node: MappingNode, source: AppSource) -> DeclaredService:
         mem_limit_bytes=rules.max_memory_bytes, replicas=_instances(get), stop_signal="SIGINT",
         stop_grace_s=rules.kill_timeout_s, process=rules,
         unsupported=() if is_running else _rest(get, source.mode),
-        places={key: written.place for key, written in app.keys.items()},
+        env_taken=taken, places={key: written.place for key, written in app.keys.items()},
     )  # fmt: skip
     if not command:
         source.problems.fail(
@@ -181,21 +181,29 @@ def _arguments(node: Node) -> tuple[str, ...]:
     return tuple(word[1:-1] if word[0] in "\"'" and word[-1] == word[0] else word for word in words if word)
 
 
-def _environment(get: Fields, source: AppSource, *, is_running: bool) -> dict[str, str]:
+def _environment(
+    get: Fields, source: AppSource, *, is_running: bool
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the variables of an app, and those among them that were made with one from outside."""
     found: dict[str, str] = {}
-    keys = ["env", *([f"env_{source.mode}"] if source.mode else [])]
-    for key in keys:
+    taken: dict[str, str] = {}
+    for key in ("env", *([f"env_{source.mode}"] if source.mode else [])):
         for name, node in _variables(get, key).items():
             if is_running and (_OWN_VARIABLES.fullmatch(name) or name == get.subject):
                 continue
             text = _variable(node)
-            if _is_inherited(name, node, text, source, is_running=is_running):
-                found.pop(name, None)
+            found.pop(name, None)
+            taken.pop(name, None)
+            if text is None or _is_inherited(name, node, text, source, is_running=is_running):
                 continue
-            if text is not None:
-                found[name] = text
-            _say_taken(get, name, node)
-    return found
+            found[name] = text
+            if is_running:
+                # pm2 lists what it was started with: nobody can tell which of it was declared.
+                taken[name] = name
+            elif node.tag.startswith((FROM_ENVIRONMENT, MADE_WITH)):
+                taken[name] = node.tag.rpartition(":")[2]
+                _say_taken(get, name, node)
+    return found, taken
 
 
 def _variables(get: Fields, key: str) -> dict[str, Node]:
@@ -218,12 +226,11 @@ def _is_inherited(name: str, node: Node, text: str | None, source: AppSource, *,
 
 
 def _say_taken(get: Fields, name: str, node: Node) -> None:
-    if node.tag.startswith((FROM_ENVIRONMENT, MADE_WITH)):
-        get.problems.warn(
-            node.place, "EnvironmentTaken",
-            f"env.{name} holds what {node.tag.rpartition(':')[2]} is in this environment, now",
-            subject=get.subject, fix="check the value before it is kept in a file",
-        )  # fmt: skip
+    get.problems.warn(
+        node.place, "EnvironmentTaken",
+        f"env.{name} holds what {node.tag.rpartition(':')[2]} is in this environment, now",
+        subject=get.subject, fix="check the value before it is kept in a file",
+    )  # fmt: skip
 
 
 def _instances(get: Fields) -> int:

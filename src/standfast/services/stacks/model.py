@@ -164,8 +164,9 @@ class DeclaredService:
     """One service as its file declares it; ``file`` and ``line`` are where its name stands.
 
     ``command`` and ``entrypoint`` are None where nothing is declared; an empty one clears the image's own.
-    ``env`` has the variables of ``env_files`` too, those of the service itself win. ``places`` has the place
-    of each key of it.
+    ``env`` has the variables of ``env_files`` too, those of the service itself win. ``env_taken`` says for
+    which of them the value was made with a variable of the environment, and with which. ``places`` has the
+    place of each key of it.
     """
 
     name: str
@@ -198,6 +199,7 @@ class DeclaredService:
     options: Mapping[str, Plain] = field(default_factory=dict)
     unsupported: tuple[UnsupportedKey, ...] = ()
     process: ProcessRules | None = None
+    env_taken: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, Place] = field(default_factory=dict)
 
     @property

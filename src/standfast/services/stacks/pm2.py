@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from standfast.services.stacks.apps import AppSource, read_app
 from standfast.services.stacks.documents import DeclarationError, parse_yaml, read_text, refused
@@ -21,10 +21,12 @@ from standfast.services.stacks.fields import mapping_of
 from standfast.services.stacks.model import DeclaredService, Stack
 from standfast.services.stacks.nodes import MappingNode, Node, Place, ScalarNode, SequenceNode
 from standfast.services.stacks.problems import Problems
-from standfast.services.stacks.script import read_script, read_value
+from standfast.services.stacks.script import FROM_ENVIRONMENT, MADE_WITH, read_script, read_value
 from standfast.services.stacks.script_node import node_program, run_script
 
 _DEEPEST = 60
+#: A shorter value may stand in a text by chance.
+_TELLING = 6
 _SCRIPTS = (".js", ".cjs", ".mjs")
 _YAML = (".yml", ".yaml")
 _NAME = re.compile(r"""\bname['"]?\s*:\s*(['"`])((?:\\.|(?!\1).)*)\1""")
@@ -47,7 +49,7 @@ def read_pm2(
     root = _root(file, environment, problems, may_run=may_run)
     modes: set[str] = set()
     services: list[DeclaredService] = []
-    for node in _apps(root):
+    for node in apps_of(root):
         with problems.gathered(node.place):
             app = mapping_of(node)
             modes.update(key.removeprefix("env_") for key in app.value if key.startswith("env_"))
@@ -109,12 +111,15 @@ def _run(
         problems.note(Place(file, 1), "RanWithNetwork", "the file was run, with the network it could reach")
     asked = [name for name in seen.asked if name != "toJSON"]
     if asked:
-        names = ", ".join(asked[:20])
-        problems.note(Place(file, 1), "EnvironmentAsked", f"the file read {names} of the environment")
-    return _placed(seen.value, file, _lines(text))
+        listed = ", ".join(asked[:20])
+        problems.note(Place(file, 1), "EnvironmentAsked", f"the file read {listed} of the environment")
+    names = (
+        environment if "*" in asked else {name: environment[name] for name in asked if name in environment}
+    )
+    return _placed(seen.value, Exported(file, app_lines(text), names))
 
 
-def _lines(text: str) -> dict[str, int]:
+def app_lines(text: str) -> dict[str, int]:
     """Return the first line that gives each name to an app, as far as text can show."""
     found: dict[str, int] = {}
     for match in _NAME.finditer(text):
@@ -122,30 +127,48 @@ def _lines(text: str) -> dict[str, int]:
     return found
 
 
-def _placed(value: Any, file: Path, lines: Mapping[str, int], line: int = 1, depth: int = 0) -> Node:
+class Exported(NamedTuple):
+    """What is known of a file that was run: the lines of its names, and the variables that it could read."""
+
+    file: Path
+    lines: Mapping[str, int]
+    variables: Mapping[str, str]
+
+    def tag(self, text: str) -> str:
+        """Return the tag of a text that a variable is in, as far as that can be told from the text."""
+        for name, value in self.variables.items():
+            if value == text and text:
+                return FROM_ENVIRONMENT + name
+        found = (name for name, value in self.variables.items() if len(value) >= _TELLING and value in text)
+        return next((MADE_WITH + name for name in found), "")
+
+
+def _placed(value: Any, exported: Exported, line: int = 1, depth: int = 0) -> Node:
     """Return plain JSON as nodes; what is in an app stands where its name does."""
     if depth > _DEEPEST:
-        raise refused(Place(file, line), "what it exports is nested too deeply", code="TooDeep")
-    place = Place(file, line)
+        raise refused(Place(exported.file, line), "what it exports is nested too deeply", code="TooDeep")
     if isinstance(value, dict):
         name = value.get("name")
-        line = lines.get(name, line) if isinstance(name, str) else line
-        place = Place(file, line)
+        line = exported.lines.get(name, line) if isinstance(name, str) else line
+        place = Place(exported.file, line)
         keys = {key: ScalarNode(place, key, key) for key in value}
-        inner = {key: _placed(one, file, lines, line, depth + 1) for key, one in value.items()}
+        inner = {key: _placed(one, exported, line, depth + 1) for key, one in value.items()}
         return MappingNode(place, inner, keys)
+    place = Place(exported.file, line)
     if isinstance(value, list):
-        return SequenceNode(place, tuple(_placed(one, file, lines, line, depth + 1) for one in value))
-    return ScalarNode(place, value, "" if value is None else str(value), isinstance(value, str))
+        return SequenceNode(place, tuple(_placed(one, exported, line, depth + 1) for one in value))
+    if isinstance(value, str):
+        return ScalarNode(place, value, value, is_quoted=True, tag=exported.tag(value))
+    return ScalarNode(place, value, "" if value is None else str(value))
 
 
-def _apps(root: Node) -> Iterator[Node]:
+def apps_of(root: Node) -> Iterator[Node]:
     """Yield the app of each form that pm2 takes: apps, pm2 (of a package.json), a list, a single app."""
     for key in ("pm2", "apps"):
         inner = root.get(key)
         if inner is not None:
             is_list = isinstance(inner, SequenceNode)
-            yield from _apps(inner) if key == "pm2" else inner.nodes if is_list else (inner,)
+            yield from apps_of(inner) if key == "pm2" else inner.nodes if is_list else (inner,)
             return
     if isinstance(root, SequenceNode):
         yield from root.nodes
