@@ -282,3 +282,16 @@ def test_what_is_no_listing_is_refused(text: str) -> None:
 )
 def test_amounts(text: str, wanted: int | None) -> None:
     assert memory_bytes(text) == wanted
+
+
+def test_what_pm2_cannot_use_and_what_became_undefined(tmp_path: Path) -> None:
+    text = """
+        module.exports = {apps: [
+          {name: 'a', cwd: '/x', min_uptime: '60s'},
+          {name: 'b', cwd: '/x', script: 'b.py', min_uptime: '60s',
+           env: {LIBS: '/opt/lib:' + process.env.LD_LIBRARY_PATH}},
+        ]};
+    """
+    found = report(tmp_path, {"ecosystem.config.js": text})
+    assert places(found, "pm2-invalid") == ["ecosystem.config.js:2"]
+    assert places(found, "pm2-undefined") == ["ecosystem.config.js:4"]
