@@ -53,7 +53,7 @@ def call(
         answer = connection.getresponse()
         content = answer.read()
     except (OSError, http.client.HTTPException) as error:
-        return Reply(0, str(error), {}, time.monotonic() - began)
+        return Reply(0, {"error": "unreachable", "reason": str(error)}, {}, time.monotonic() - began)
     finally:
         connection.close()
     seconds = time.monotonic() - began
