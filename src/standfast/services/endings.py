@@ -113,9 +113,10 @@ class Endings:
             end = replace(end, cls="requested_stop", action="no_restart")
         elif must_name:
             if watch.ended_by_us:
-                # It was ended for what it did; nobody wanted it stopped.
+                # It was ended for what it did. How it died is our signal, and says nothing about it.
                 is_over = watch.ended_by_us.startswith(MEMORY_LIMIT)
-                evidence = replace(evidence, asked_by="", is_oom_flagged=is_over)
+                evidence = replace(evidence, status=None, asked_by="", is_oom_flagged=is_over)
+                end = replace(end, evidence=(watch.ended_by_us,))
             evidence = replace(evidence, repeats=self._repeats(end))
             if not end.was_ready:
                 end = await asyncio.to_thread(self._name, end, evidence, running.started_s)
@@ -154,6 +155,6 @@ def _named(end: End, known: Classified | None) -> End:
         action=str(known.action) if known.is_sure else "",
         rule=known.rule,
         fix=known.fix,
-        evidence=known.evidence,
+        evidence=(*end.evidence, *known.evidence),
         is_permanent=known.is_permanent,
     )

@@ -145,7 +145,7 @@ class History:
         self._enqueue(lambda tx: void(self._facts.append(tx, kind, service, body)))
 
     def lives(self, service: str = "", *, limit: int = 50) -> list[dict[str, Any]]:
-        """Return the latest lives of one service or of all, the latest first; StandfastError without store."""
+        """Return the latest lives of one service or of all; StandfastError without a store."""
         if self._database is None:
             raise StoreUnavailableError(
                 self._trouble or "the store is just being opened",

@@ -88,7 +88,11 @@ class FileJournal:
         return _lines(self._read_end(min(_TAIL_BYTES, written)))
 
     def saw(self, pattern: str) -> bool:
-        """Return whether a line of the present life that was not looked at before matches ``pattern``."""
+        """Return whether a line of the present life that was not looked at before matches ``pattern``.
+
+        Raises re.error where that is no regular expression, whether there are lines or not.
+        """
+        wanted = re.compile(pattern)
         with contextlib.suppress(OSError), self._path.open("rb") as file:
             file.seek(min(self._looked_at, self._size()))
             raw = file.read(_LOOK_BYTES)
@@ -96,7 +100,7 @@ class FileJournal:
             self._looked_at = (
                 file.tell() - len(raw) + (len(whole) or (len(raw) if len(raw) == _LOOK_BYTES else 0))
             )
-            return any(re.search(pattern, line) for line in _lines(whole))
+            return any(wanted.search(line) for line in _lines(whole))
         return False
 
     @property

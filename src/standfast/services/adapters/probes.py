@@ -22,6 +22,8 @@ from standfast.services.ports import Running
 #: How much of an answer's body is read, and only where a pattern is to be found in it.
 _BODY_BYTES = 65_536
 _READ_BYTES = 16_384
+#: A pipe holds 65,536 bytes (pipe(7)).
+_LAST_READS = 8
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", ""})  # noqa: S104 - compared, not bound
 
 
@@ -50,6 +52,8 @@ class LocalProber:
             return self._sample("Refused", f"{target} refused the connection")
         except h11.RemoteProtocolError as error:
             return self._sample("BadAnswer", f"{target} gave no usable answer: {error}")
+        except re.error as error:
+            return self._sample("BadPattern", f"its pattern {error.pattern!r} is none: {error}")
         except (OSError, ValueError, EOFError) as error:
             why = getattr(error, "strerror", None) or type(error).__name__
             return self._sample("BadAnswer", f"{target} gave no usable answer: {why}")
@@ -89,23 +93,55 @@ async def run_command(command: Sequence[str], spec: ServiceSpec) -> tuple[int, s
 
     Raises OSError where it cannot run. It is ended with whatever it started when this is cancelled.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=spec.cwd,
-        env=os.environ | dict(spec.env),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
+    heard = _Heard()
     try:
-        said, _ = await process.communicate()
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=spec.cwd,
+            env=os.environ | dict(spec.env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=heard.writing,
+            stderr=heard.writing,
+            start_new_session=True,
+        )
+        try:
+            await process.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        said = heard.close()
     lines = [line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
     return process.returncode or 0, lines[-1][:400] if lines else ""
+
+
+class _Heard:
+    """The last of what a command says; its own end is waited for, not that of all who hold its output."""
+
+    def __init__(self) -> None:
+        self._reading, self.writing = os.pipe()
+        os.set_blocking(self._reading, False)
+        self._said = b""
+        asyncio.get_running_loop().add_reader(self._reading, self._hear)
+
+    def _hear(self) -> bool:
+        part = b""
+        with contextlib.suppress(BlockingIOError):
+            part = os.read(self._reading, _READ_BYTES)
+        self._said = (self._said + part)[-_READ_BYTES:]
+        return bool(part)
+
+    def close(self) -> bytes:
+        """Return what was said last."""
+        asyncio.get_running_loop().remove_reader(self._reading)
+        os.close(self.writing)
+        # Bounded, because somebody may go on to write.
+        for _ in range(_LAST_READS):
+            if not self._hear():
+                break
+        os.close(self._reading)
+        return self._said
 
 
 async def _run(command: Sequence[str], spec: ServiceSpec) -> None:
