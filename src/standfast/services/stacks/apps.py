@@ -63,6 +63,7 @@ _BY_ENDING = {
 _WORD = re.compile(r"""[^\s"'=]+="[^"]*"|[^\s"'=]+='[^']*'|"[^"]*"|'[^']*'|\S+""")
 _TIME = re.compile(r"(\d+)([hms])")
 _TIME_UNITS = {"h": 3_600.0, "m": 60.0, "s": 1.0}
+_LARGEST_PORT = 65_535
 _SIZE = re.compile(r"\d+[GMK]?")
 #: What a running pm2 adds to the environment of an app, for itself.
 _OWN_VARIABLES = re.compile(
@@ -93,7 +94,7 @@ def read_app(node: MappingNode, source: AppSource) -> DeclaredService:
     env, taken = _environment(get, source, is_running=is_running)
     if "python" in _interpreter(get):
         env["PYTHONUNBUFFERED"] = "1"
-    port = get.whole("port")
+    port = get.read("port", _port)
     if port:
         env["PORT"] = str(port)
     place = app.keys["name"].place if "name" in app.keys else node.place
@@ -321,6 +322,13 @@ def _memory(node: Node) -> int:
 
 def _codes(node: Node) -> tuple[int, ...]:
     return tuple(whole_of(inner) for inner in (node.nodes if isinstance(node, SequenceNode) else (node,)))
+
+
+def _port(node: Node) -> int:
+    port = whole_of(node)
+    if not 0 <= port <= _LARGEST_PORT:
+        raise ValueError(f"{port} is no port")
+    return port
 
 
 def _watched(node: Node) -> tuple[str, ...]:

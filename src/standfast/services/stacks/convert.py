@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,8 @@ _MOST_S = 86_400.0
 _CAP_S = 30.0
 _PM2_CAP_S = 15.0
 _LONGEST = 4_096
+#: More than any machine has: that is no limit.
+_MOST_MEMORY = 2**50
 
 
 class Converted(NamedTuple):
@@ -84,7 +86,7 @@ def _nothing_runs(stack: Stack) -> list[Finding]:
     if stack.inactive and not stack.services:
         first = stack.inactive[0]
         problems.warn(
-            Place(first.file, first.line), "NothingActive", "no service runs: each has profiles, and none is on",
+            Place(first.file, first.line), "NothingActive", "none runs: each has a profile, and none is on",
             fix=f"switch one on: --profile {first.profiles[0]}",
         )  # fmt: skip
     return problems.found
@@ -96,10 +98,8 @@ def overview(stack: Stack, folder: Path) -> Iterator[str]:
     for number, step in enumerate(order(stack), start=1):
         for name in step:
             service = services[name]
-            what = service.image or (
-                service.build.context if service.build else " ".join(service.command or ())
-            )
-            yield f"{number}  {name}  {what}  {service.place}"
+            place = f"{_relative(service.file, folder)}:{service.line}"
+            yield f"{number}  {name}  {service.image or _built(service, folder)}  {place}"
     if stack.inactive:
         yield f"off (profiles): {', '.join(service.name for service in stack.inactive)}"
 
@@ -159,10 +159,11 @@ def _instances(service: DeclaredService) -> Iterator[DeclaredService]:
 
 def _block(service: DeclaredService, folder: Path) -> list[str]:
     rules = service.process or ProcessRules()
+    memory = rules.max_memory_bytes or 0
     settings: dict[str, object] = {
         "name": service.name, "command": list(service.command or ()), "cwd": _cwd(service, folder),
         "port": service.ports[0].container if service.ports else 0, "restart": _restart(rules),
-        "limits": {"memory_bytes": rules.max_memory_bytes} if rules.max_memory_bytes else {},
+        "limits": {"memory_bytes": memory} if 0 < memory <= _MOST_MEMORY else {},
         "stop_signal": service.stop_signal, "stop_timeout_s": _stop(rules),
         "group": service.name.rpartition("-")[0] if service.replicas > 1 else "",
     }  # fmt: skip

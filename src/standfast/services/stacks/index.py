@@ -17,9 +17,12 @@ from typing import Any, Literal, NamedTuple
 
 from standfast.kernel.errors import ConflictError, NotFoundError, StandfastError
 from standfast.kernel.verdict import Finding
+from standfast.services.stacks.compose import FILE_NAMES
 from standfast.services.stacks.nodes import Place, Plain
 from standfast.services.stacks.problems import meant
 
+#: What a tool takes in a folder when no file is named, in that order.
+_FIRST = (*FILE_NAMES, "ecosystem.config.js", "standfast.toml")
 Kind = Literal["compose", "pm2", "standfast"]
 
 
@@ -204,7 +207,10 @@ def _lead(index: StackIndex, asked: Path) -> Path | None:
     files = dict.fromkeys((*index.uses, *(entry.file for entry in index.entries)))
     if path in files:
         return path
-    return next((file for file in files if file.parent == path and file not in index.main), None)
+    inside = [file for file in files if file.parent == path and file not in index.main]
+    return min(
+        inside, key=lambda file: _FIRST.index(file.name) if file.name in _FIRST else len(_FIRST), default=None
+    )
 
 
 def _conflicts(index: StackIndex, found: tuple[Entry, ...]) -> list[Conflict]:

@@ -30,7 +30,7 @@ _PM2 = re.compile(r"(?:ecosystem|pm2|process(?:es)?)[\w.-]*\.(?:c?js|mjs|json|ya
 _APPS = re.compile(r"""["']?\bapps["']?\s*[:=]""")
 _SERVICE_KEYS = frozenset({"image", "build", "extends"})
 _TOML_NAME = "standfast.toml"
-_HEADER = re.compile(r"^\s*\[\[\s*services\s*\]\]", re.MULTILINE)
+_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*services[ \t]*\]\]", re.MULTILINE)
 _LARGEST = 1_000_000
 
 
