@@ -113,11 +113,10 @@ def build(facts: Facts) -> Report:
 def _summary(facts: Facts) -> Iterator[Claim]:
     yield Claim(f"{facts.outcome}: {facts.before.text} before, {facts.after.text} after.", facts.lookers)
     when = f"It began at {facts.began_at}, ended at {facts.ended_at} and took {facts.duration_s:.1f} s"
-    expected = f"; {facts.estimate_s:.1f} s were expected from what each service took last time"
-    yield Claim(
-        f"{when}{expected if facts.estimate_s else ''}.",
-        (f"run by {facts.who}; the records are in {facts.data_dir}",),
-    )
+    expected = ""
+    if facts.estimate_s:
+        expected = f"; {facts.estimate_s:.1f} s were expected from what each service took last time"
+    yield Claim(f"{when}{expected}.", (f"run by {facts.who}; the records are in {facts.data_dir}",))
     for one in facts.missing:
         yield Claim(f"Not back: {one}.", facts.lookers)
 
