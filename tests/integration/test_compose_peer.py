@@ -25,7 +25,7 @@ from standfast.services.stacks.model import DeclaredService
 CONDITIONS = {
     "started": "service_started", "ready": "service_healthy", "completed": "service_completed_successfully",
 }  # fmt: skip
-ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "HOME": "/home/nobody", "OUTSIDE": "outside"}
+ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "HOME": "/users/nobody", "OUTSIDE": "outside"}
 
 
 @cache

@@ -86,7 +86,7 @@ def test_every_command_that_is_mentioned_exists() -> None:
 
 def _unknown(line: str, first: set[str], groups: set[str], known: set[str]) -> Iterator[str]:
     """Yield what looks like a command and is none: quoted, or after 'fix', a colon or a semicolon."""
-    for match in re.finditer(r"(?:[`\"'$:;(] ?|\$ |and |or )standfast ([a-z]+)(?: ([a-z]+))?", line):
+    for match in re.finditer(r"(?:[`\"'$:;(] ?|\$ |and |or )standfast ([a-z]+)(?: ([a-z][a-z0-9]*))?", line):
         word, second = match[1], match[2]
         if word not in first or (word in groups and second and f"{word} {second}" not in known):
             yield match[0]

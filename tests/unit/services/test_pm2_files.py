@@ -20,7 +20,7 @@ from standfast.services.stacks.model import DeclaredService, ProcessRules, Stack
 from standfast.services.stacks.pm2 import read_pm2
 from standfast.services.stacks.script_node import run_script
 
-ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "HOME": "/home/me", "TOKEN": "secret"}
+ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "HOME": "/users/me", "TOKEN": "secret"}
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is absent")
 
 
@@ -184,7 +184,7 @@ def test_the_list_of_a_running_pm2_is_read(tmp_path: Path) -> None:
             "unique_id": "u",
             "PM2_HOME": "/p",
             "A": "1",
-            "HOME": "/home/me",
+            "HOME": "/users/me",
         }
         settings = {
             "name": name, "pm_exec_path": "/srv/a.py", "pm_cwd": "/srv", "exec_interpreter": "python3",

@@ -18,7 +18,7 @@ from standfast.services.stacks.nodes import Plain
 from standfast.services.stacks.script import read_script, read_value
 
 FILE = Path("/srv/app/ecosystem.config.js")
-ENVIRONMENT = {"SET": "value", "EMPTY": "", "NUMBER": "5", "HOME": "/home/me"}
+ENVIRONMENT = {"SET": "value", "EMPTY": "", "NUMBER": "5", "HOME": "/users/me"}
 
 
 def exported(text: str) -> Plain:
@@ -117,7 +117,7 @@ def test_what_is_not_certain_is_refused_with_its_line(text: str, line: int, word
         ("path.resolve(__dirname, 'x/../y')", "/srv/app/y"),
         ("path.dirname('/a/b/')", "/a"),
         ("path.basename('/a/b/')", "b"),
-        ("os.homedir()", "/home/me"),
+        ("os.homedir()", "/users/me"),
         ("['a', null, 'b'].join('-')", "a--b"),
         ("[1].concat([2], 3)", [1, 2, 3]),
         ("Object.assign({}, {a: 1}, {a: 2})", {"a": 2}),

@@ -17,7 +17,7 @@ from standfast.services.stacks.compose import read_compose
 from standfast.services.stacks.convert import Converted, processes_toml, stack_toml
 from standfast.services.stacks.pm2 import read_pm2
 
-ENVIRONMENT = {"PATH": "/usr/bin", "HOME": "/home/me", "API_TOKEN": "s3cret-value", "REGION": "eu"}
+ENVIRONMENT = {"PATH": "/usr/bin", "HOME": "/users/me", "API_TOKEN": "s3cret-value", "REGION": "eu"}
 
 
 def convert(folder: Path, text: str, mode: str = "") -> Converted:
