@@ -33,6 +33,8 @@ _KILL_WAIT_S = 5.0
 _LOOK_S = 0.02
 #: How long a hint is waited for before the file is looked at.
 _WORD_S = 0.5
+#: How long a shim may take from its last word to its end.
+_LEAVES_S = 1.0
 _LOOK_AFTER_S = 5.0
 #: How soon a taken port or a missing program is looked at again; a look costs less than a millisecond.
 _RECHECK_S = 2.0
@@ -104,6 +106,9 @@ class LocalRunning:
         self._life = life
         if life.exit is not None and not self._ended.done():
             self._ended.set_result(life.outcome())
+        if life.is_gone and self._handle is not None:
+            # It has told everything. One that stays has no room to write it down, and need not: we know.
+            asyncio.get_running_loop().call_later(_LEAVES_S, procfs.send, life.shim, signal.SIGKILL)
         self._news()
 
     def letter(self) -> str:
@@ -281,6 +286,7 @@ class LocalProcesses:
             if current is not None and current.life == life:
                 self._hints.mend()
                 return current
+            self._host.wake()
         self._host.close()
         raise OSError("the process that makes shims hangs or was killed; it is replaced")
 

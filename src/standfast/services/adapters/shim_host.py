@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -70,6 +71,11 @@ class ShimHost:
             os.set_blocking(pipe, False)
             with contextlib.suppress(OSError):
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    def wake(self) -> None:
+        """Continue it where somebody has stopped it."""
+        if self.is_alive:
+            os.kill(self.pid, signal.SIGCONT)
 
     def close(self) -> None:
         """Let it go; the shims stay."""
