@@ -94,10 +94,25 @@ def running(stack: Stack) -> Iterator[Stack]:
         yield stack.start()
         assert stack.up is not None
         assert stack.up.stop() == 0
-        assert stack.up.members() == []
+        assert left(stack) == []
     finally:
+        # The supervisor outlives the command that started it: whatever the test has done, both end here.
+        command(stack.folder, "down")
+        for pid in left(stack):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if stack.up is not None:
             stack.up.clean_up()
+
+
+def left(stack: Stack) -> list[int]:
+    """Return every living process that was started for the stack: all name its folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and str(stack.folder).encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
 
 
 #: A request takes some seconds, so that one can be caught in the middle; what else takes time takes less.
