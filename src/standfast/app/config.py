@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ from standfast.tasks.model import TaskPolicy
 
 FILE_NAME = "standfast.toml"
 DATA_NAME = ".standfast"
+#: Names that belong to compose and pm2; such a file is a stack of its own, without a configuration.
+STACK_SUFFIXES = (".yml", ".yaml", ".json", ".js", ".cjs", ".mjs")
+_COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 
 _LARGEST_FILE_BYTES = 1_000_000
 
@@ -87,9 +91,13 @@ class Config(Section):
         """Return the environments that may be used; ConfigError for a package that cannot be."""
         return load_catalogue(self.evaluation.packages)
 
-    def changed(self, *, port: int | None = None, data_dir: Path | None = None) -> Config:
+    def changed(
+        self, *, port: int | None = None, data_dir: Path | None = None, profiles: Sequence[str] = ()
+    ) -> Config:
         """Return the configuration with what a command line overrides; it is checked again."""
         raw = self.model_dump(exclude_unset=True)
+        if profiles:
+            raw = {**raw, "stack": {**raw.get("stack", {}), "profiles": tuple(profiles)}}
         if port is not None:
             raw = {**raw, "api": {**raw.get("api", {}), "port": port}}
         return build_config(raw, source=self.source, data_dir=data_dir or self._data_dir)
@@ -98,14 +106,33 @@ class Config(Section):
 def load_config(path: Path, *, data_dir: Path | None = None) -> Config:
     """Read ``path`` (a file, or a folder with a ``standfast.toml``) and check every setting.
 
-    Raises ConfigError where it is missing, unreadable or no TOML, and InvalidConfigError with everything
-    that is wrong with its settings; environments that the catalogue does not know are refused too.
+    A compose or ecosystem file, or a folder that has only such a one, is taken as a stack. Raises
+    ConfigError where it is missing, unreadable or no TOML, and InvalidConfigError with everything that is
+    wrong with its settings; environments that the catalogue does not know are refused too.
     """
     source = (path / FILE_NAME if path.is_dir() else path).absolute()
+    stack = _bare_stack(path.absolute())
+    if stack is not None:
+        return _around(stack, "." if path.is_dir() else stack.name, data_dir)
     text = _read(source)
     config = parse_config(text, source=source, data_dir=data_dir)
     _need_environments(config, text)
     return config
+
+
+def _bare_stack(path: Path) -> Path | None:
+    """Return the file of a stack that has no configuration, or None."""
+    if path.is_dir() and not (path / FILE_NAME).exists():
+        return next((path / name for name in _COMPOSE_NAMES if (path / name).is_file()), None)
+    return path if path.is_file() and path.suffix in STACK_SUFFIXES else None
+
+
+def _around(stack: Path, named: str, data_dir: Path | None) -> Config:
+    """Return a configuration that has nothing but the stack in ``stack``; data goes beside the file."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", stack.parent.name).lstrip("_.-")[:63] or "stack"
+    return build_config(
+        {"instance": {"name": name}, "stack": {"files": (named,)}}, source=stack, data_dir=data_dir
+    )
 
 
 def parse_config(text: str, *, source: Path | None = None, data_dir: Path | None = None) -> Config:

@@ -111,6 +111,9 @@ class ServiceSettings(Section):
     kind: Literal["daemon", "task"] = Field(
         "daemon", description="A `task` runs once, and exit code 0 completes it."
     )
+    driver: Literal["process", "systemd"] = Field(
+        "process", description="What runs it: a process of its own, or a unit of systemd where that runs."
+    )
     cwd: Text = Field("", description="Folder to run in, relative to this file.")
     env: dict[str, str] = Field(default_factory=dict, description="Added to the environment it runs in.")
     port: Port = Field(0, description="Port it listens on; 0 = none.")

@@ -7,11 +7,13 @@ the subject, and a report that cannot be delivered any more would have to wait f
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from standfast.app.config import Config
+from standfast.app.declared_stacks import Declared, declared_in
 from standfast.app.service_specs import spec_of
 from standfast.app.toml_lines import line_of
 from standfast.services.model import Dependency, Readiness, ServiceSpec
@@ -37,14 +39,21 @@ def services_of(config: Config, *, url: str) -> tuple[ServiceSpec, ...]:
 
 
 def programs_of(config: Config) -> tuple[ServiceSpec, ...]:
-    """Return the services that the configuration declares, each with the line that it is declared on."""
+    """Return the services that the configuration declares, each with its line, and those of its files."""
     text = ""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         text = config.source.read_text("utf-8")
-    return tuple(
+    own = (
         spec_of(service, config.folder, file=str(config.source), line=line_of(text, ("services", index)) or 0)
         for index, service in enumerate(config.services)
     )
+    return (*own, *stacks_of(config).specs)
+
+
+def stacks_of(config: Config) -> Declared:
+    """Return what the files declare that the configuration names; ConfigError with all that is wrong."""
+    paths = [config.folder / file for file in config.stack.files]
+    return declared_in(paths, profiles=config.stack.profiles, environment=os.environ)
 
 
 def _executors(config: Config, url: str, programs: Sequence[ServiceSpec]) -> Iterator[ServiceSpec]:

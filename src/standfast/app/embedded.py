@@ -17,6 +17,7 @@ import structlog
 
 from standfast.app import hold, watching
 from standfast.app.declared import executor_token_file, services_of
+from standfast.app.drivers import drivers_of
 from standfast.app.instance import LOGS_NAME, TOKEN_NAME, Child, Run, write_run
 from standfast.app.listening import address_of
 from standfast.app.plane import ControlPlane
@@ -229,14 +230,16 @@ class Parts:
 
 
 def _supervision(plane: ControlPlane, url: str, changed: asyncio.Event) -> Supervision:
-    data_dir = plane.config.data_dir
+    data_dir, specs = plane.config.data_dir, services_of(plane.config, url=url)
+    kinds = {spec.driver for spec in specs}
     return supervise(
-        services_of(plane.config, url=url),
+        specs,
         data_dir,
         mark=hold.mark_of(data_dir),
         options=Options(
             clock=plane.clock,
             entropy=plane.entropy,
+            drivers=drivers_of(kinds - {"process"}, data_dir, {"instance": hold.instance_id(data_dir)}),
             rules=tuple(plane.config.folder / one for one in plane.config.stack.rules),
             on_change=lambda _: changed.set(),
         ),

@@ -60,6 +60,7 @@ def spec_of(service: ServiceSettings, folder: Path, *, file: str = "", line: int
         stop_timeout_s=service.stop_timeout_s,
         is_required=service.required,
         group=service.group,
+        driver=service.driver,
         file=file,
         line=line,
     )

@@ -10,6 +10,7 @@ import typer
 
 from standfast.api.serve import serve_plane
 from standfast.app.config import Config, load_config
+from standfast.app.declared import stacks_of
 from standfast.app.down import ORDERLY_S, Down, Ended, bring_down
 from standfast.app.instance import Address
 from standfast.app.reporters import reporter_for
@@ -19,10 +20,20 @@ from standfast.cli.output import Printer, say
 from standfast.cli.registry import command
 from standfast.cli.session import Session
 from standfast.kernel.errors import ConfigError
+from standfast.kernel.verdict import Verdict
 from standfast.services.decide.up import Failed, Pending, Up
 
 Blueprint = Annotated[
-    Path, typer.Argument(metavar="[BLUEPRINT]", help="Folder with a standfast.toml, or the file itself.")
+    Path,
+    typer.Argument(
+        metavar="[BLUEPRINT]", help="Folder with a standfast.toml, or the file; or a compose or pm2 file."
+    ),
+]
+Profile = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--profile", metavar="NAME", help="Compose profile to switch on; may be given several times."
+    ),
 ]
 Port = Annotated[
     int | None,
@@ -57,7 +68,7 @@ def add(app: typer.Typer) -> None:
     command(app, down, "down", schema="down", example="standfast down")
 
 
-def up(
+def up(  # noqa: PLR0913, PLR0917 - typer takes each option as an argument
     session: Session,
     blueprint: Blueprint = Path(),
     port: Port = None,
@@ -65,15 +76,19 @@ def up(
     detach: Detach = False,
     wait: Wait = False,
     wait_timeout: WaitTimeout = 300.0,
+    profile: Profile = None,
 ) -> int:
-    """Start an instance and keep it going until Ctrl-C: its services and, where it evaluates, API and executors.
+    """Start an instance and keep it going until Ctrl-C: its services, and API and executors if it evaluates.
 
     Preflight comes first and must be green. What happens is told on stderr: as a page on a terminal, as
     lines elsewhere. Ctrl-C, SIGTERM or `standfast down` stop all of it and lose nothing. With --wait it
     returns 0 only when every required service was ready and stable, and nothing restarted on the way; 3 where
     something is held or restarted, 8 where the time was over first.
     """
-    config = load_config(blueprint, data_dir=data_dir).changed(port=port, data_dir=data_dir)
+    config = load_config(blueprint, data_dir=data_dir)
+    config = config.changed(port=port, data_dir=data_dir, profiles=tuple(profile or ()))
+    for remark in stacks_of(config).remarks:
+        say(f"{'note' if remark.verdict is Verdict.SKIPPED else 'warning'}: {remark.message}")
     reporter = reporter_for()
     if not config.is_stack:
         if detach or wait:
