@@ -15,7 +15,7 @@ import pytest
 
 from integration.instances import free_ports
 from integration.processes import lives, pid_in, script, server, shell, wait_until
-from integration.stacks import StackProcess, kill_now
+from integration.supervisors import StackProcess, kill_now
 from standfast.services.adapters import procfs
 from standfast.services.adapters.lives import FILE_NAME, LIVES_NAME
 from standfast.services.model import (

@@ -234,6 +234,19 @@ def test_a_file_of_this_life_makes_it_ready_and_an_old_one_does_not(tmp_path: Pa
     stand.run(body)
 
 
+def test_a_file_of_the_life_before_does_not_count_however_fresh_it_is(tmp_path: Path) -> None:
+    text = "test -e again || { touch again up; sleep 0.1; exit 3; }; exec sleep 600"
+    stand = Stand(tmp_path, shell("svc", text, tmp_path, ready=Readiness(file="up")))
+
+    async def body() -> None:
+        await eventually(lambda: stand.view("svc")["starts"] == 2)
+        await eventually(lambda: stand.view("svc")["reason"] == "NotYet")
+        assert "older than this life" in stand.view("svc")["message"]
+        assert stand.state("svc") == "starting"
+
+    stand.run(body)
+
+
 #: Says READY=1 when the file ``flag`` is there, and before that something else.
 NOTIFIER = """
 import os, socket, time

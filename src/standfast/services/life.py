@@ -224,8 +224,7 @@ class Service:
         if last is not None and last.at_s > float("-inf") and last.inputs == inputs:
             decision = self._decide()
             if isinstance(decision, Held):
-                self._waiting_for = decision
-                self._become(_E.END_HOLD)
+                self._be_held(decision)
             elif isinstance(decision, Done):
                 self._is_done = True
                 self._become(_E.END_DONE)
@@ -243,7 +242,7 @@ class Service:
         elif self._wish is Wish.HOLD:
             await self._wait_for_person()
         elif isinstance(self._waiting_for, Held):
-            await self._wait_out(self._waiting_for)
+            await self._wait_out()
         elif self._not_before_s > self._now():
             await self._pause(self._not_before_s - self._now())
         elif waited := unmet(self.spec, self._around.states(), waited_s=self._parked_for_s()):
@@ -399,8 +398,7 @@ class Service:
             self._is_done = True
             self._become(_E.END_DONE)
         else:
-            self._waiting_for = decision
-            self._become(_E.END_HOLD)
+            self._be_held(decision)
             body = {"reason": decision.reason, "message": decision.message, "fix": decision.remedy}
             self._around.memory.note("service.held", self.name, body | {"class": end.cls})
 
@@ -461,13 +459,17 @@ class Service:
             self._become(_E.END_HOLD)
         await self._pause(obstacle.recheck_s)
 
-    async def _wait_out(self, held: Held) -> None:
+    def _be_held(self, held: Held) -> None:
+        self._waiting_for, self._held_inputs = held, ""
+        self._waiting_until_s = self._now() + held.retry_s
+        self._become(_E.END_HOLD)
+
+    async def _wait_out(self) -> None:
         """Be held until the slow schedule is up, an input changes, or somebody releases it."""
         driver = self._around.machine.driver(self.spec.driver)
-        if self._waiting_until_s is None:
+        if not self._held_inputs:
             self._held_inputs = await asyncio.to_thread(driver.inputs, self.spec)
-            self._waiting_until_s = self._now() + held.retry_s
-        until_s = self._waiting_until_s
+        until_s = self._waiting_until_s or 0.0
         # Each turn looks once at the inputs; bounded by the slow schedule, which no nudge draws out.
         while self._now() < until_s and not self._kick.is_set():
             await self._pause(min(_INPUTS_S, until_s - self._now()))

@@ -153,6 +153,8 @@ class Shim:
         log = os.open(self.request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         shim, self.shared_kills = os.getpid(), _oom_kills_of_own()
+        # Before anything that the service does: a file that is older is not of this life.
+        self.told |= {"started_s": time.monotonic(), "started_at": time.time()}
         self.child = os.fork()
         if self.child == 0:
             _become(self.request, shim, log, writing)
@@ -163,8 +165,6 @@ class Shim:
         os.close(reading)
         self.told["shim"] = [shim, _start_ticks(shim)]
         self.told["child"] = [self.child, _start_ticks(self.child)]
-        self.told["started_s"] = time.monotonic()
-        self.told["started_at"] = time.time()
 
     def _loop(self, signals: int) -> None:
         poll = select.poll()

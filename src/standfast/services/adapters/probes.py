@@ -22,6 +22,7 @@ from standfast.services.ports import Running
 #: How much of an answer's body is read, and only where a pattern is to be found in it.
 _BODY_BYTES = 65_536
 _READ_BYTES = 16_384
+_TICK_S, _COARSE_S = 0.02, 2.0
 #: A pipe holds 65,536 bytes (pipe(7)).
 _LAST_READS = 8
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", ""})  # noqa: S104 - compared, not bound
@@ -163,11 +164,12 @@ def _look_at_word(readiness: Readiness, running: Running) -> None:
 
 def _look_at_file(path: Path, started_at: float) -> None:
     try:
-        changed_at = path.stat().st_mtime
+        changed_ns = path.stat().st_mtime_ns
     except OSError as error:
         raise _BadAnswerError("NotYet", f"{path} is not there yet") from error
-    # File systems keep time in coarser grains than clocks.
-    if changed_at < started_at - 1.0:
+    # The kernel stamps files with the time of its last tick; some file systems keep whole seconds, or two.
+    grain_s = _TICK_S if changed_ns % 1_000_000_000 else _COARSE_S
+    if changed_ns / 1e9 < started_at - grain_s:
         raise _BadAnswerError("NotYet", f"{path} is older than this life")
 
 
