@@ -266,15 +266,16 @@ class Shim:
             tries += 1
 
     def tell(self) -> bool:
-        """Write down what is known, and hint at it; return whether it stands on disk."""
+        """Write down what is known, and hint at it; return whether writing it again could tell nobody more."""
         raw = json.dumps(self.told).encode()
         _hint(raw)
         try:
             with open("life.json.new", "wb") as file:  # noqa: PTH123 - without importing pathlib in each host
                 file.write(raw)
             os.replace("life.json.new", "life.json")  # noqa: PTH105
-        except OSError:
-            return False
+        except OSError as error:
+            # A full disk may have room again. A folder that was removed has no reader any more.
+            return error.errno in (errno.ENOENT, errno.ENOTDIR)
         return True
 
     def _open_notify(self) -> None:
