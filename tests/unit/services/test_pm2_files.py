@@ -44,6 +44,8 @@ def app(folder: Path, body: str, mode: str = "") -> tuple[DeclaredService, list[
         ("exec_mode: 'cluster'", "ClusterOfOne", Verdict.UNKNOWN),
         ("instances: 'max'", "KeyNotSupported", Verdict.FAIL),
         ("instances: -1", "KeyNotSupported", Verdict.FAIL),
+        ("instances: 1e9", "BadValue", Verdict.FAIL),
+        ("port: 70000", "BadValue", Verdict.FAIL),
         ("cron_restart: '0 3 * * *'", "KeyNotCarried", Verdict.UNKNOWN),
         ("uid: 'www'", "KeyNotCarried", Verdict.UNKNOWN),
         ("shutdown_with_message: true", "KeyNotCarried", Verdict.UNKNOWN),

@@ -33,6 +33,11 @@ def value(expression: str) -> Plain:
     return found.get("v", "ABSENT")
 
 
+def doubled(first: str, step: str, times: int = 60) -> str:
+    names = "".join(f"const a{n} = {step.format(f'a{n - 1}')};" for n in range(1, times))
+    return f"const a0 = {first};{names}module.exports = a{times - 1}"
+
+
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
@@ -68,7 +73,15 @@ def value(expression: str) -> Plain:
         ("module.exports = " + "!" * 500 + "1", 1, "in a row"),
         ("module.exports = a" + ".b" * 500, 1, "in a row"),
         ("module.exports = " + "`${" * 100 + "}`" * 100, 1, "nested too deeply"),
+        ("module.exports = [" + "1," * 200_000 + "]", 1, "more than 100000 words"),
+        (doubled("[1]", "[...{0}, ...{0}]"), 1, "means more than"),
+        (doubled("[1]", "[{0}, {0}]"), 1, "means more than"),
+        (doubled("{}", "{{l: {0}, r: {0}}}"), 1, "means more than"),
+        (doubled("[1]", "{0}.concat({0})"), 1, "means more than"),
+        (doubled("'xxxxxxxx'", "{0} + {0}"), 1, "a text of this length"),
+        (doubled("[1]", "[{0}]", times=3_000), 1, "levels"),
     ],
+    ids=lambda value: repr(value)[:50],
 )
 def test_what_is_not_certain_is_refused_with_its_line(text: str, line: int, words: str) -> None:
     with pytest.raises(ConfigError) as caught:

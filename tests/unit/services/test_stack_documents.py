@@ -43,7 +43,9 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: \x01\n", "NotYaml", 1, ""),
         ("[" * 500, "TooDeep", 1, "deeper"),
         (BOMB, "TooManyValues", 6, "values"),
+        (f"a: &a {'x' * 1_000_000}\nb: [{', '.join(['*a'] * 100)}]\n", "TooManyValues", 2, "values"),
     ],
+    ids=lambda value: repr(value)[:50],
 )
 def test_what_cannot_be_read_is_refused_with_its_line(text: str, code: str, line: int, words: str) -> None:
     with pytest.raises(ConfigError) as caught:

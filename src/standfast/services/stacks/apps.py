@@ -64,6 +64,7 @@ _WORD = re.compile(r"""[^\s"'=]+="[^"]*"|[^\s"'=]+='[^']*'|"[^"]*"|'[^']*'|\S+""
 _TIME = re.compile(r"(\d+)([hms])")
 _TIME_UNITS = {"h": 3_600.0, "m": 60.0, "s": 1.0}
 _LARGEST_PORT = 65_535
+_MOST_INSTANCES = 1_000
 _SIZE = re.compile(r"\d+[GMK]?")
 #: What a running pm2 adds to the environment of an app, for itself.
 _OWN_VARIABLES = re.compile(
@@ -238,7 +239,7 @@ def _instances(get: Fields) -> int:
     node = get.get("instances")
     number = 1
     if isinstance(node, ScalarNode) and node.text != "max":
-        number = get.whole("instances") or 0
+        number = min(get.whole("instances") or 0, _MOST_INSTANCES + 1)
     elif node is not None:
         number = 0
     if number < 1 and node is not None:
@@ -246,9 +247,14 @@ def _instances(get: Fields) -> int:
             node.place, "KeyNotSupported", f"instances of {get.subject} are as many as the machine has cores",
             subject=get.subject, fix="write a number",
         )  # fmt: skip
+    if node is not None and number > _MOST_INSTANCES:
+        get.problems.fail(
+            node.place, "BadValue", f"instances of {get.subject} are more than {_MOST_INSTANCES}",
+            subject=get.subject, fix="write a smaller number",
+        )  # fmt: skip
     if get.text("exec_mode").startswith("cluster"):
         _say_cluster(get, number)
-    return max(1, number)
+    return max(1, min(number, _MOST_INSTANCES))
 
 
 def _say_cluster(get: Fields, number: int) -> None:

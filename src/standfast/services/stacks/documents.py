@@ -43,6 +43,7 @@ _WORDS: dict[str, Atom] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
 }
 _LONGEST_NUMBER = 40
+_LONG_TEXT = 256
 
 
 class DeclarationError(ConfigError):
@@ -134,6 +135,11 @@ def typed(text: str) -> Atom:
     return number_or_infinity if math.isfinite(number_or_infinity) else text
 
 
+def weight_of(node: Node) -> int:
+    """Return what a scalar counts among the values of a document: long text counts as several."""
+    return 1 + len(node.text) // _LONG_TEXT if isinstance(node, ScalarNode) else 1
+
+
 def _integer(text: str) -> int | None:
     sign, digits = (-1 if text[0] == "-" else 1), text.lstrip("+-")
     is_octal = len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
@@ -189,7 +195,8 @@ class _Builder:
     def _take(self, event: Any) -> None:
         place = Place(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
         if isinstance(event, yaml.ScalarEvent):
-            self._add(self._scalar(event, place), event.anchor, 1, place)
+            scalar = self._scalar(event, place)
+            self._add(scalar, event.anchor, weight_of(scalar), place)
         elif isinstance(event, yaml.AliasEvent):
             self._alias(event.anchor or "", place)
         elif isinstance(event, yaml.CollectionStartEvent):

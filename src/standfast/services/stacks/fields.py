@@ -83,6 +83,10 @@ class Fields:
         """Return a whole number."""
         return self.read(key, whole_of)
 
+    def count(self, key: str, *, most: int = 2**31) -> int | None:
+        """Return a whole number from 0 to ``most``."""
+        return self.read(key, lambda node: _counted(node, most))
+
     def number(self, key: str) -> float | None:
         """Return a number."""
         return self.read(key, number_of)
@@ -192,6 +196,13 @@ def whole_of(node: Node) -> int:
     if value != int(value):
         raise refused(node.place, f"a whole number is needed, this is {value}", code="BadType")
     return int(value)
+
+
+def _counted(node: Node, most: int) -> int:
+    value = whole_of(node)
+    if not 0 <= value <= most:
+        raise ValueError(f"{value} is not from 0 to {most}")
+    return value
 
 
 def size_of(node: Node) -> int:

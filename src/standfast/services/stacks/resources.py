@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from standfast.services.stacks.fields import Fields, mapping_of, text_of, whole_of
+from standfast.services.stacks.fields import Fields, mapping_of, number_of, text_of, whole_of
 from standfast.services.stacks.model import GpuRequest, RestartRule, UnsupportedKey
 from standfast.services.stacks.nodes import Node, Plain, ScalarNode
+
+#: Each is a process or a container of its own: a number above this is a slip of the hand.
+MOST_REPLICAS = 1_000
 
 _N = TypeVar("_N", int, float)
 
@@ -33,7 +36,11 @@ class Limits(NamedTuple):
 
 def limits_of(get: Fields) -> Limits:
     """Return the limits from the service's own keys and from ``deploy``; the two must not differ."""
-    memory, cpus, scale = get.size("mem_limit") or None, get.number("cpus") or None, get.whole("scale")
+    memory, cpus, scale = (
+        get.size("mem_limit") or None,
+        get.read("cpus", _share) or None,
+        get.count("scale", most=MOST_REPLICAS),
+    )
     gpus = get.read("gpus", lambda node: _gpus(get, node)) or ()
     deploy = get.inner("deploy")
     if not deploy:
@@ -43,7 +50,7 @@ def limits_of(get: Fields) -> Limits:
     if resources := deploy.inner("resources"):
         if limits := resources.inner("limits"):
             memory = _same(get, "mem_limit", memory, limits.size("memory") or None)
-            cpus = _same(get, "cpus", cpus, limits.number("cpus") or None)
+            cpus = _same(get, "cpus", cpus, limits.read("cpus", _share) or None)
             if (pids := limits.whole("pids")) is not None:
                 options["pids_limit"] = pids
             unsupported += limits.finish()
@@ -53,13 +60,20 @@ def limits_of(get: Fields) -> Limits:
                 options["mem_reservation"] = reservation
             unsupported += reserved.finish(harmless=("cpus", "generic_resources"))
         unsupported += resources.finish()
-    replicas = _same(get, "scale", scale, deploy.whole("replicas"))
+    replicas = _same(get, "scale", scale, deploy.count("replicas", most=MOST_REPLICAS))
     restart = _restart(deploy)
     _mode(deploy)
     unsupported += deploy.finish(harmless=_HARMLESS)
     return Limits(
         memory, cpus, gpus, 1 if replicas is None else replicas, restart, options, tuple(unsupported)
     )
+
+
+def _share(node: Node) -> float:
+    value = number_of(node)
+    if value < 0:
+        raise ValueError(f"{value:g} is less than nothing")
+    return value
 
 
 def _same(get: Fields, key: str, own: _N | None, deployed: _N | None) -> _N | None:
@@ -94,7 +108,7 @@ def _restart(deploy: Fields) -> RestartRule | None:
 
     policy = inner.read("condition", convert) or "always"
     rule = RestartRule(
-        policy, deploy.line("restart_policy"), inner.whole("max_attempts"), inner.duration("delay")
+        policy, deploy.line("restart_policy"), inner.count("max_attempts"), inner.duration("delay")
     )
     inner.finish(harmless=("window",))
     return rule

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from standfast.services.stacks.documents import typed
+from standfast.services.stacks.documents import MOST_VALUES, typed, weight_of
 from standfast.services.stacks.nodes import Atom, MappingNode, Node, Place, ScalarNode, SequenceNode
 from standfast.services.stacks.script_syntax import Declaration, Expression, Pair, program_of, value_of
 from standfast.services.stacks.script_tokens import tokens_of, unreadable
@@ -25,6 +25,7 @@ UNDEFINED = "undefined"
 FROM_ENVIRONMENT = "env:"
 MADE_WITH = "made-with-env:"
 _LONGEST_TEXT = 1_000_000
+_DEEPEST = 60
 _DECIMAL = re.compile(r"(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?")
 _WHOLE = re.compile(r"\s*[-+]?\d{1,15}(?![\dxX])")
 _Builtin = Callable[[list[Node], Place], Node]
@@ -105,6 +106,19 @@ class _Run:
     environment: Mapping[str, str]
     names: dict[str, Node | str] = field(default_factory=dict)
     undefined_in: list[Place] = field(default_factory=list)
+    #: Each list and object that was made, with how many values it means and how deep they lie: a few lines of
+    #: `b = [...a, ...a]` would mean more than any machine can hold.
+    _made: dict[int, tuple[Node, int, int]] = field(default_factory=dict)
+
+    def _kept(self, node: Node) -> Node:
+        """Return a list or object that was just made; UnreadableScriptError where it means too much."""
+        children = (*node.nodes, *(one for _, one in node.items()))
+        inner = [self._made.get(id(one), (one, weight_of(one), 0)) for one in children]
+        weight, depth = 1 + sum(one[1] for one in inner), 1 + max((one[2] for one in inner), default=0)
+        if weight > MOST_VALUES or depth > _DEEPEST:
+            raise unreadable(node.place, f"this means more than {MOST_VALUES} values, or {_DEEPEST} levels")
+        self._made[id(node)] = (node, weight, depth)
+        return node
 
     def declare(self, declaration: Declaration) -> None:
         """Keep the names of a declaration, with their values."""
@@ -202,7 +216,7 @@ class _Run:
             return self._bounded(whole, place, _made_with(array.nodes))
         if name == "concat":
             added = [inner for node in given for inner in (node.nodes or (node,))]
-            return SequenceNode(array.place, (*array.nodes, *added))
+            return self._kept(SequenceNode(array.place, (*array.nodes, *added)))
         raise unreadable(place, f".{name[:40]} of a list is not read here")
 
     def _bounded(self, text: str, place: Place, tag: str = "") -> Node:
@@ -256,7 +270,7 @@ class _Run:
         for node in given:
             if isinstance(node, MappingNode):
                 found = MappingNode(place, {**found.value, **node.value}, {**found.keys, **node.keys})
-        return found
+        return self._kept(found)
 
     def _values(self, expressions: tuple[Expression, ...]) -> list[Node]:
         found: list[Node] = []
@@ -268,6 +282,8 @@ class _Run:
             if not isinstance(inner, SequenceNode):
                 raise unreadable(expression.place, f"{inner.kind} is spread into a list")
             found.extend(inner.nodes)
+            if len(found) > MOST_VALUES:
+                raise unreadable(expression.place, f"this means more than {MOST_VALUES} values")
         return found
 
     def _literal(self, expression: Expression) -> Node:
@@ -284,7 +300,8 @@ class _Run:
         return self._bounded("".join(self._as_text(node) for node in nodes), expression.place, tag)
 
     def _array(self, expression: Expression) -> Node:
-        return SequenceNode(expression.place, tuple(self._values(expression.parts)))  # type: ignore[arg-type]
+        members = self._values(expression.parts)  # type: ignore[arg-type]
+        return self._kept(SequenceNode(expression.place, tuple(members)))
 
     def _object(self, expression: Expression) -> Node:
         value: dict[str, Node] = {}
@@ -300,7 +317,7 @@ class _Run:
                 keys.update(inner.keys)
             elif _is_true(inner):
                 raise unreadable(pair.place, f"{inner.kind} spread into an object is not read here")
-        return MappingNode(expression.place, value, keys)
+        return self._kept(MappingNode(expression.place, value, keys))
 
     def _spread(self, pair: Pair) -> Node:
         found = self._any(pair.value)

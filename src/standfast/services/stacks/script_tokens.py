@@ -25,6 +25,8 @@ _SIGNS = (
 )  # fmt: skip
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0"}
 _DEEPEST = 40
+#: More than any ecosystem file has, and than is read within a second or two.
+MOST_TOKENS = 100_000
 _LONGEST_NUMBER = 40
 
 
@@ -69,6 +71,7 @@ class _Lexer:
     start: Place
     position: int = 0
     line: int = 1
+    taken: int = 0
     _counted: int = 0
 
     def place(self) -> Place:
@@ -89,6 +92,9 @@ class _Lexer:
                     raise refused(token.place, "a template has no end", code="NotScript")
                 return (*found, Token("end", "", token.place))
             found.append(token)
+            self.taken += 1
+            if self.taken > MOST_TOKENS:
+                raise refused(token.place, f"it has more than {MOST_TOKENS} words", code="TooManyValues")
             if token.kind == "end":
                 return tuple(found)
 

@@ -35,6 +35,8 @@ IMPOSSIBLE = (
 )  # fmt: skip
 
 _POLICIES = ("no", "always", "on-failure", "unless-stopped")
+#: An engine starts a proxy for each.
+_MOST_PORTS = 20_000
 _CHECKS = ("CMD", "CMD-SHELL", "NONE")
 _BUILD_OPTIONS = (
     "additional_contexts", "dockerfile_inline", "entitlements", "extra_hosts", "isolation", "labels",
@@ -194,9 +196,16 @@ def _labels(get: Fields, around: Surroundings) -> dict[str, str]:
 
 def _ports(get: Fields) -> tuple[Port, ...]:
     found: dict[tuple[object, ...], Port] = {}
-    for declared in get.each("ports", lambda node: _port(get, node)):
-        for port in declared:
+
+    def keep(node: Node) -> None:
+        if len(found) > _MOST_PORTS:
+            return
+        for port in _port(get, node):
             found[port.host_ip, port.host, port.container, port.protocol] = port
+        if len(found) > _MOST_PORTS:
+            raise ValueError(f"more than {_MOST_PORTS} ports are published")
+
+    get.each("ports", keep)
     return tuple(found.values())
 
 
@@ -236,7 +245,7 @@ def _healthcheck(get: Fields) -> Healthcheck | None:
     is_disabled = inner.read("disable", flag_of) or words[:1] == ("NONE",)
     check = Healthcheck(
         words, get.line("healthcheck"), inner.duration("interval"), inner.duration("timeout"),
-        inner.whole("retries"), inner.duration("start_period"), inner.duration("start_interval"), is_disabled,
+        inner.count("retries"), inner.duration("start_period"), inner.duration("start_interval"), is_disabled,
     )  # fmt: skip
     inner.finish()
     return check
