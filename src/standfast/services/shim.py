@@ -266,7 +266,7 @@ class Shim:
             tries += 1
 
     def tell(self) -> bool:
-        """Write down what is known, and hint at it; return whether writing it again could tell nobody more."""
+        """Write down what is known, and hint at it; return whether another try could tell nobody more."""
         raw = json.dumps(self.told).encode()
         _hint(raw)
         try:
