@@ -19,10 +19,10 @@ from standfast.app.presence import ProcessSeen, process_seen, tail_of
 from standfast.app.stack import STACK_NAME
 from standfast.kernel.errors import StandfastError, TransientError
 from standfast.services.adapters import procfs
-from standfast.services.adapters.control import ask
+from standfast.services.adapters.control import SOCKET_NAME, ask
 from standfast.services.adapters.lives import LIVES_NAME, Life, all_lives
 from standfast.services.adapters.records import read_records
-from standfast.services.model import Identity, ServiceSpec
+from standfast.services.model import STOPPED, Identity, ServiceSpec
 from standfast.services.records import Records
 from standfast.services.wire import spec_from_dict
 
@@ -83,10 +83,12 @@ def is_stack(data_dir: Path, run: Run | Unreadable | None) -> bool:
 
     An instance that evaluates has a store, and its address in run.json. What was both is what it was last.
     """
-    if not (data_dir / STACK_NAME).is_file():
-        return False
+    is_declared = (data_dir / STACK_NAME).is_file()
     if isinstance(run, Run):
-        return not run.url
+        # An instance writes down its address before its supervisor opens the socket.
+        return not run.url and (is_declared or (data_dir / SOCKET_NAME).exists())
+    if not is_declared:
+        return False
     store, stack = data_dir / _STORE_NAME, data_dir / STACK_NAME
     return not store.exists() or _written_s(stack) >= _written_s(store)
 
@@ -94,13 +96,13 @@ def is_stack(data_dir: Path, run: Run | Unreadable | None) -> bool:
 def look_at_stack(data_dir: Path, *, blueprint: str = "", timeout_s: float = ASK_S) -> StackSeen:
     """Look at the stack of ``data_dir``; never raises, and takes little longer than ``timeout_s``."""
     run = read_run(data_dir)
-    answer, error = _answer(data_dir, timeout_s)
-    specs, trouble = declared_in(data_dir)
+    main = process_seen("supervisor", run.process) if isinstance(run, Run) else None
+    answer, error = _answer(data_dir, timeout_s, main)
+    specs, trouble = declared_in(data_dir) if is_stack(data_dir, run) else ((), "")
     at, now_s = datetime.now(UTC), time.monotonic()
     seen = StackSeen(
-        data_dir, at, now_s, procfs.boot_id(), run=run,
-        main=process_seen("supervisor", run.process) if isinstance(run, Run) else None,
-        age_s=_age_s(run, at), answer=answer, error=error, specs=specs, trouble=trouble, blueprint=blueprint,
+        data_dir, at, now_s, procfs.boot_id(), run=run, main=main, age_s=_age_s(run, at),
+        answer=answer, error=error, specs=specs, trouble=trouble, blueprint=blueprint,
     )  # fmt: skip
     return seen if answer is not None else _with_files(seen)
 
@@ -115,7 +117,12 @@ def _with_files(seen: StackSeen) -> StackSeen:
     )
 
 
-def _answer(data_dir: Path, timeout_s: float) -> tuple[Mapping[str, Any] | None, StandfastError | None]:
+def _answer(
+    data_dir: Path, timeout_s: float, main: ProcessSeen | None
+) -> tuple[Mapping[str, Any] | None, StandfastError | None]:
+    if main is not None and main.letter in STOPPED:
+        # It cannot answer before it is continued: waiting for that would only cost whoever asks.
+        return None, TransientError(f"process {main.pid} is stopped", fix=f"kill -CONT {main.pid}")
     try:
         answer = ask(data_dir, "list", timeout_s=timeout_s)
         services = answer["services"]
