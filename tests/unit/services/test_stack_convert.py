@@ -124,6 +124,21 @@ def test_names_are_made_to_fit_and_stay_apart(tmp_path: Path) -> None:
     assert [f.reason for f in converted.lost].count("Renamed") == 3
 
 
+def test_names_of_instances_stay_apart_from_other_names(tmp_path: Path) -> None:
+    converted = convert(
+        tmp_path,
+        apps("name: 'a-1', script: 's', cwd: '/'", "name: 'a', script: 's', cwd: '/', instances: 2"),
+    )
+    assert [s.name for s in load(tmp_path, converted).services] == ["a-1", "a-2-0", "a-2-1"]
+
+
+def test_a_port_that_two_apps_have_is_said_and_kept_by_the_first(tmp_path: Path) -> None:
+    bodies = [f"name: '{name}', script: 's', cwd: '/', port: 80" for name in "ab"]
+    converted = convert(tmp_path, apps(*bodies))
+    assert [(s.port, s.env["PORT"]) for s in load(tmp_path, converted).services] == [(80, "80"), (0, "80")]
+    assert [f.reason for f in converted.lost] == ["PortTwice"]
+
+
 def test_secrets_of_the_environment_are_not_written(tmp_path: Path) -> None:
     body = """name: 'a', script: 's', cwd: '/', env: {
       API_TOKEN: process.env.API_TOKEN, KEY: process.env.API_TOKEN, URL: `https://${process.env.API_TOKEN}@x`,

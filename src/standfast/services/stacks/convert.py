@@ -26,6 +26,8 @@ from standfast.services.stacks.problems import Problems
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _PLACEHOLDER = re.compile(r"\{\w+\}")
 _SECRET = re.compile(r"TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH|DSN|COOKIE|PRIVATE", re.IGNORECASE)
+#: Leaves room for a number behind the name.
+_STEM = 50
 _LEAST_S = 0.05
 _MOST_S = 86_400.0
 _CAP_S = 30.0
@@ -49,8 +51,9 @@ def processes_toml(stack: Stack, *, folder: Path, made_by: str) -> Converted:
     lines = [toml_text.comment(f"Made by: {made_by}"), ""]
     refused: list[str] = []
     names: set[str] = set()
+    taken: dict[int, str] = {}
     for service in stack.services:
-        plain = _renamed(service, names, problems)
+        plain = _one_port(_renamed(service, names, problems), taken, problems)
         reasons = [*_objections(service, stack), *_impossible(plain, problems)]
         for block in _instances(plain):
             text = _block(block, folder)
@@ -120,16 +123,33 @@ def _objections(service: DeclaredService, stack: Stack) -> list[str]:
 def _renamed(service: DeclaredService, names: set[str], problems: Problems) -> DeclaredService:
     """Return the service under a name that a standfast.toml takes, and that no other one has."""
     name = service.name
-    if not _NAME.fullmatch(name):
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-._")[:50] or "app"
+    if not _NAME.fullmatch(name) or (service.replicas > 1 and len(name) > _STEM):
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-._")[:_STEM] or "app"
         problems.warn(service.place, "Renamed", f"{service.name!r} is called {name} here",
                       subject=service.name)  # fmt: skip
     stem, number = name, 1
-    while name in names:
+    while names.intersection(_names(name, service.replicas)):
         number += 1
         name = f"{stem}-{number}"
-    names.add(name)
+    names.update(_names(name, service.replicas))
     return replace(service, name=name)
+
+
+def _one_port(service: DeclaredService, taken: dict[int, str], problems: Problems) -> DeclaredService:
+    """Return the service without a port that another one has: it keeps PORT, and fails as it did."""
+    for port in service.ports:
+        owner = taken.setdefault(port.host, service.name)
+        if owner != service.name:
+            problems.warn(
+                service.place, "PortTwice", f"{service.name} has port {port.host}, which {owner} has too",
+                subject=service.name, fix="give each its own port",
+            )  # fmt: skip
+            return replace(service, ports=())
+    return service
+
+
+def _names(name: str, replicas: int) -> list[str]:
+    return [name] if replicas == 1 else [f"{name}-{number}" for number in range(replicas)]
 
 
 def _impossible(service: DeclaredService, problems: Problems) -> list[str]:
@@ -152,9 +172,9 @@ def _instances(service: DeclaredService) -> Iterator[DeclaredService]:
     if service.replicas == 1:
         yield service
         return
-    for number in range(service.replicas):
+    for number, name in enumerate(_names(service.name, service.replicas)):
         env = {**service.env, "NODE_APP_INSTANCE": str(number)}
-        yield replace(service, name=f"{service.name}-{number}", env=env, ports=())
+        yield replace(service, name=name, env=env, ports=())
 
 
 def _block(service: DeclaredService, folder: Path) -> list[str]:
