@@ -11,6 +11,7 @@ import io
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -68,16 +69,16 @@ class ContainerEngine:
             self._client = docker.APIClient(self.host, version="auto", timeout=60)
         return self._client
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a program needs to reach it."""
-        return {"DOCKER_HOST": self.host}
+    def _forget_client(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def start(self) -> None:
         """Start it and wait until it answers; EngineError where it does not."""
         # A killed engine leaves it, and its number may have been given out again.
         (self.folder / "d.pid").unlink(missing_ok=True)
-        self._client = None
+        self._forget_client()
         if self._containerd is None:
             config = self.folder / "containerd.toml"
             config.write_text(_CONTAINERD.format(folder=self.folder))
@@ -89,10 +90,13 @@ class ContainerEngine:
         )  # fmt: skip
         until_s = time.monotonic() + _START_S
         while time.monotonic() < until_s and self._popen.poll() is None:
-            with contextlib.suppress(DockerException, OSError):
-                self.client.ping()
-                return
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as door:
+                door.connect(f"{self.folder}/d.sock")
+                break
             time.sleep(0.05)
+        with contextlib.suppress(DockerException, OSError):
+            self.client.ping()
+            return
         raise EngineError(f"dockerd does not start here: {self._last_words()}")
 
     def _spawn(self, program: str, *words: str) -> subprocess.Popen[bytes]:
@@ -145,6 +149,7 @@ class ContainerEngine:
             if self._popen is not None and self._popen.poll() is not None:
                 self.start()  # It alone can take its networks away.
             self.remove_all()
+        self._forget_client()
         for one in (self._popen, self._containerd):
             if one is not None:
                 one.terminate()

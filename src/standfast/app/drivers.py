@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from standfast.kernel.errors import ConfigError
+from standfast.kernel.errors import ConfigError, ConflictError
 from standfast.services.adapters.journal import FileJournal
 from standfast.services.adapters.local import DriverMaker
 from standfast.services.ports import Driver
 
-_ENGINE_NAME = "engine"
+_ENGINE_NAME, _CONTAINERS_NAME, _UNITS_NAME = "engine", "containers", "units"
 
 
 def drivers_of(kinds: Collection[str], data_dir: Path, stack: Mapping[str, Any]) -> Mapping[str, DriverMaker]:
@@ -37,7 +37,7 @@ def drivers_of(kinds: Collection[str], data_dir: Path, stack: Mapping[str, Any])
 
 def _containers(data_dir: Path, instance: str) -> DriverMaker:
     try:
-        from standfast.services.adapters.container_records import RECORDS_NAME, Records  # noqa: PLC0415
+        from standfast.services.adapters.container_records import Records  # noqa: PLC0415
         from standfast.services.adapters.containers import Containers  # noqa: PLC0415
         from standfast.services.adapters.engine import EngineLink, engine_host  # noqa: PLC0415
     except ImportError as error:
@@ -47,13 +47,47 @@ def _containers(data_dir: Path, instance: str) -> DriverMaker:
             fix="pip install 'standfast[containers]'",
             code="LibraryMissing",
         ) from error
-    folder = data_dir / RECORDS_NAME
+    folder = data_dir / _CONTAINERS_NAME
     host = _remembered(folder / _ENGINE_NAME, engine_host(os.environ), is_told="DOCKER_HOST" in os.environ)
 
     def make(journal_of: Callable[[str], FileJournal]) -> Driver:
         return Containers(EngineLink(host, instance), instance, Records(folder), journal_of)
 
     return make
+
+
+def end_driven(data_dir: Path, instance: str) -> int:
+    """End what drivers other than that of processes have left running without a supervisor; return how many.
+
+    Raises ConflictError where something of it cannot be ended.
+    """
+    ended = 0
+    folder = data_dir / _CONTAINERS_NAME
+    if folder.is_dir():
+        from standfast.services.adapters.container_records import Records  # noqa: PLC0415
+        from standfast.services.adapters.engine import engine_host, stop_all  # noqa: PLC0415
+
+        host = _remembered(
+            folder / _ENGINE_NAME, engine_host(os.environ), is_told="DOCKER_HOST" in os.environ
+        )
+        try:
+            ended += stop_all(host, instance)
+        except OSError as error:
+            raise ConflictError(
+                "containers of an earlier run may still run",
+                why=f"the container engine at {host} does not do it: {error}",
+                fix=f"docker -H {host} ps --filter label=standfast.instance={instance}",
+                code="LeftoversStay",
+            ) from error
+        records = Records(folder)
+        for record in records.all():
+            # Ended because somebody wanted it so: the next supervisor must not take it for a failure.
+            records.write(record._replace(is_noted=True))
+    if (data_dir / _UNITS_NAME).is_dir():
+        from standfast.services.adapters.systemd import stop_all as stop_units  # noqa: PLC0415
+
+        ended += stop_units(data_dir / _UNITS_NAME)
+    return ended
 
 
 def _remembered(path: Path, found: str, *, is_told: bool) -> str:
@@ -71,7 +105,7 @@ def _systemd(data_dir: Path, instance: str) -> DriverMaker:
     from standfast.services.adapters.systemd import SystemdUnits  # noqa: PLC0415
 
     def make(journal_of: Callable[[str], FileJournal]) -> Driver:
-        return SystemdUnits(data_dir / "units", instance, journal_of)
+        return SystemdUnits(data_dir / _UNITS_NAME, instance, journal_of)
 
     return make
 

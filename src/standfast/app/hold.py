@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from standfast.app.drivers import end_driven
 from standfast.app.instance import Run, need_free, read_run, remove_run
 from standfast.app.stores import make_folder
 from standfast.kernel.errors import ConflictError, StoreError
@@ -98,6 +99,7 @@ def end_leftovers(data_dir: Path) -> list[str]:
             fix="find them (ps axo pid,stat,cmd), end what holds them, or restart the machine",
             code="LeftoversStay",
         )
-    if left.ended and not named:
-        named = [f"{left.ended} processes of an earlier run were left"]
+    driven = end_driven(data_dir, instance_id(data_dir))
+    if left.ended + driven and not named:
+        named = [f"{left.ended + driven} services or processes of an earlier run were left"]
     return named

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from standfast.services.adapters.container_logs import Cursor
 
-RECORDS_NAME = "containers"
 _LARGEST_BYTES = 65_536
 
 

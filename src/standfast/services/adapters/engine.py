@@ -213,6 +213,7 @@ class EngineLink:
             self._closing.wait(_RETRY_S)
 
     def _follow(self) -> None:
+        _knock(self.host)
         if self._quick is None:
             self._quick = docker.APIClient(
                 self.host, version="auto", timeout=_QUICK_S, max_pool_size=_CONNECTIONS
@@ -284,6 +285,38 @@ class EngineLink:
             self._loop.call_soon_threadsafe(say, self._hearer)
 
 
+def stop_all(host: str, instance: str) -> int:
+    """Stop every container of ``instance`` that runs, for when nobody is to take it back; return how many.
+
+    Raises EngineDownError where that cannot be done.
+    """
+    try:
+        _knock(host)
+        client = docker.APIClient(host, version="auto", timeout=_QUICK_S, max_pool_size=_CONNECTIONS)
+        rows = client.containers(filters={"label": f"{INSTANCE}={instance}"})
+        stops = [
+            threading.Thread(target=_stop, args=(client, row["Id"]), name="container stop") for row in rows
+        ]
+        for stop in stops:
+            stop.start()
+        for stop in stops:
+            stop.join()
+        left = client.containers(filters={"label": f"{INSTANCE}={instance}"})
+        client.close()
+    except _TROUBLE as error:
+        raise EngineDownError(_words(error)) from error
+    if left:
+        raise EngineDownError(f"{len(left)} of {len(rows)} containers do not stop")
+    return len(rows)
+
+
+def _stop(client: Any, container: str) -> None:
+    """Stop a container within the time that it was declared to have; one that is gone is stopped."""
+    with contextlib.suppress(*_TROUBLE):
+        grace_s = client.inspect_container(container)["Config"].get("StopTimeout")
+        client.stop(container, timeout=grace_s)
+
+
 def engine_host(environ: Mapping[str, str]) -> str:
     """Return where the engine is that this user means: DOCKER_HOST, else the first socket that is there."""
     named = environ.get("DOCKER_HOST") or environ.get("CONTAINER_HOST")
@@ -304,14 +337,23 @@ def image_of(images: Mapping[str, str], name: str) -> str:
     return next((images[one] for one in known if one in images), "")
 
 
+def _knock(host: str) -> None:
+    """Connect to a local socket and leave: the system's own error says best what is wrong with it."""
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(_QUICK_S)
+            door.connect(host.removeprefix("unix://"))
+
+
 def _words(error: BaseException) -> str:
+    known = {
+        FileNotFoundError: "its socket is not there",
+        ConnectionRefusedError: "nobody listens on its socket",
+        PermissionError: "this user may not use its socket",
+    }
+    if type(error) in known:
+        return known[type(error)]
     text = str(error)
-    if "No such file" in text or "FileNotFound" in text:
-        return "its socket is not there"
-    if "Connection refused" in text:
-        return "nobody listens on its socket"
-    if "Permission denied" in text:
-        return "this user may not use its socket"
     if "timed out" in text.lower():
         return f"it gave no answer within {_QUICK_S:g} s"
     return " ".join(text.split())[:200] or type(error).__name__

@@ -291,6 +291,17 @@ class SystemdUnits:
         return self._running[unit.name]
 
 
+def stop_all(folder: Path) -> int:
+    """Stop every unit on record in ``folder``, for when nobody is to take it back; return how many."""
+    records = [(path, unit) for path in sorted(folder.glob("*.json")) if (unit := _read(path)) is not None]
+    units = [unit.unit for _, unit in records]
+    if units:
+        subprocess.run(["systemctl", "stop", *units], capture_output=True, check=False)
+    for path, unit in records:
+        _remove(str(path), *(str(folder / f"{unit.life}.{ending}") for ending in ("end", "env")))
+    return len(units)
+
+
 class Paths(NamedTuple):
     """Where the output of a unit goes, where its end is written down, where its environment stands."""
 
