@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +20,53 @@ from standfast.kernel.verdict import Finding, Verdict
 from standfast.services.adapters.records import read_records
 from standfast.services.decide.explain import Known, explain
 from standfast.services.model import ServiceSpec
+from standfast.services.stacks.index import Owner, Refused, owner
+from standfast.services.stacks.indexing import read_index
 
 
-def explain_service(found: Found, name: str) -> Explanation:
+def explain_service(found: Found, name: str, *, folder: Path) -> Explanation:
     """Return why the service ``name`` of an instance stands where it stands.
 
-    Raises NotFoundError for a name that neither runs nor is declared anywhere that was looked at.
+    Where the instance does not declare it, the files below ``folder`` are searched for it. Raises
+    NotFoundError for a name that nothing declares, ConflictError for one that several files declare.
     """
     seen = look_at_stack(found.data_dir, blueprint=blueprint_of(found))
     config, trouble = _config(found)
     known = known_of(seen, config, name, is_alone=is_stack(found.data_dir, seen.run))
-    if name in known.specs or known.declared_now or known.elsewhere:
+    if name in known.specs or known.declared_now:
         return explain(known)
+    owned = owner_of(name, folder)
+    if isinstance(owned, Owner):
+        return explain(replace(known, elsewhere=(str(owned.entry.place),), runs_by=owned.command))
+    if owned.code == "NameConflict":
+        raise owned.as_error()
     gate = explain(known).gates[0]
     raise NotFoundError(gate.observed, why=trouble, fix=gate.remedy, code="UnknownService")
+
+
+def explain_declared(name: str, *, folder: Path, asked: Path | None) -> Explanation:
+    """Return what is known of a name that no instance runs: which file below ``folder`` declares it (R1).
+
+    Raises NotFoundError where that is not the file that was ``asked``, or none declares it, and ConflictError
+    where several do.
+    """
+    owned = owner_of(name, folder, asked)
+    if isinstance(owned, Refused):
+        raise owned.as_error()
+    declared = ExplainedGate(
+        "declared", Verdict.PASS, f"{owned.entry.place} declares it ({owned.entry.kind})"
+    )
+    supervised = ExplainedGate(
+        "supervised", Verdict.UNKNOWN, "no instance of standfast in this folder runs it",
+        "a supervisor runs and answers", remedy=owned.command,
+        evidence=tuple(f"also declared otherwise in {one.second.place}" for one in owned.conflicts),
+    )  # fmt: skip
+    return Explanation("service", name, (declared, supervised))
+
+
+def owner_of(name: str, folder: Path, asked: Path | None = None) -> Owner | Refused:
+    """Return which file below ``folder`` declares ``name``, or why that cannot be told."""
+    return owner(read_index(folder, os.environ), name, asked)
 
 
 def known_of(seen: StackSeen, config: Config | None, name: str, *, is_alone: bool) -> Known:
@@ -94,10 +129,3 @@ def _supervised(seen: StackSeen) -> ExplainedGate:
         since=worst.since or (run.started_at if run and worst.verdict is Verdict.PASS else ""),
         evidence=tuple(evidence), remedy=worst.remedy,
     )  # fmt: skip
-
-
-def places_of(paths: Sequence[Path], folder: Path) -> tuple[str, ...]:
-    """Return paths as a person in ``folder`` writes them."""
-    return tuple(
-        str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path) for path in paths
-    )

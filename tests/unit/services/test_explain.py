@@ -223,14 +223,15 @@ def test_a_persons_hold_is_known_without_a_supervisor() -> None:
 def test_r1_a_name_that_another_file_defines_is_refused_with_that_file() -> None:
     asked = replace(
         known("meta-controller"), sources=("docker-compose.yml",),
-        elsewhere=("infrastructure/docker-compose.yml:313",),
+        elsewhere=("infrastructure/docker-compose.yml:313",), runs_by="docker compose up meta-controller",
     )  # fmt: skip
     found = explain(asked)
     assert len(found.gates) == 1
     assert found.gates[0].observed == (
         "meta-controller is not in docker-compose.yml; it is defined in infrastructure/docker-compose.yml:313"
     )
-    assert "infrastructure/docker-compose.yml:313" in found.gates[0].remedy
+    assert "add infrastructure/docker-compose.yml to [stack] files" in found.gates[0].remedy
+    assert "docker compose up meta-controller" in found.gates[0].remedy
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:

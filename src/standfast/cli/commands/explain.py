@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from standfast.app.explaining import explain_service
+from standfast.app.explaining import explain_declared, explain_service
 from standfast.cli.commands.services import local
 from standfast.cli.output import Printer
 from standfast.cli.registry import command
 from standfast.cli.session import Session
-from standfast.kernel.errors import UnhealthyError
+from standfast.kernel.errors import ConflictError, NotFoundError, TransientError, UnhealthyError
 from standfast.kernel.explanation import ExplainedGate, Explanation
 from standfast.kernel.verdict import Verdict
 
 Subject = Annotated[str, typer.Argument(metavar="SUBJECT", help="Service.")]
+File = Annotated[
+    Path | None,
+    typer.Option("--file", metavar="FILE", help="File or folder that it is expected in."),
+]
 
 _MARKS = {Verdict.PASS: "ok", Verdict.SKIPPED: "-", Verdict.UNKNOWN: "?", Verdict.FAIL: "CLOSED"}
 
@@ -25,15 +30,33 @@ def add(app: typer.Typer) -> None:
     command(app, explain, "explain", schema="explain", example="standfast explain api")
 
 
-def explain(session: Session, subject: Subject) -> int:
+def explain(session: Session, subject: Subject, file: File = None) -> int:
     """Say why a service stands where it stands: its gates in order, the first closed one is the answer.
 
-    It works when nothing runs, from what is declared and on record. Exit code 0 where no gate is closed, 3
-    where one is or is unknown.
+    It works when nothing runs, from what is declared and on record. A name that is not declared in what runs,
+    or not in --file, is answered with the file below this folder that has it. Exit code 0 where no gate is
+    closed, 3 where one is or is unknown, 1 for a name that is not there, 6 where several files declare it.
     """
-    found = explain_service(local(session), subject)
+    found = _explained(session, subject, file)
     session.emit(found.as_dict(), lambda out: print_explanation(out, found))
     return 0 if found.verdict is Verdict.PASS else UnhealthyError.exit_code
+
+
+def _explained(session: Session, subject: str, file: Path | None) -> Explanation:
+    folder = Path.cwd()
+    if file is not None:
+        declared = explain_declared(subject, folder=folder, asked=file)
+        try:
+            return explain_service(local(session), subject, folder=folder)
+        except (TransientError, NotFoundError, ConflictError):
+            return declared
+    try:
+        instance = local(session)
+    except TransientError as error:
+        if error.code != "NoInstance":
+            raise
+        return explain_declared(subject, folder=folder, asked=None)
+    return explain_service(instance, subject, folder=folder)
 
 
 def print_explanation(out: Printer, found: Explanation) -> None:

@@ -41,7 +41,8 @@ class Known:
     ``specs`` is what the supervisor was told to run, ``views`` how services stand (``ServiceView.as_dict``),
     which is fresh only where the supervisor answered (``is_fresh``). ``supervised`` is the gate that whoever
     looked at the supervisor made of it. ``declared_now`` says where the configuration declares the service as
-    it is written now, ``elsewhere`` which other files do; ``sources`` names what was looked at.
+    it is written now, ``elsewhere`` which other files do, ``runs_by`` how it is run from there; ``sources``
+    names what was looked at.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Known:
     lives: Sequence[LifeRecord] = ()
     declared_now: str = ""
     elsewhere: tuple[str, ...] = ()
+    runs_by: str = ""
     sources: tuple[str, ...] = ()
 
     @property
@@ -95,7 +97,8 @@ def undeclared(known: Known) -> ExplainedGate:
             "declared", Verdict.FAIL,
             f"{name} is not in {where}; it is defined in {' and in '.join(known.elsewhere)}",
             "declared in what is run", evidence=known.elsewhere,
-            remedy=f"run it from there, or add that file to [stack] files: {known.elsewhere[0]}",
+            remedy=f"add {known.elsewhere[0].rpartition(':')[0]} to [stack] files, or run it from there: "
+            f"{known.runs_by or 'standfast up'}",
         )  # fmt: skip
     near = difflib.get_close_matches(name, known.specs, n=1)
     guess = f"did you mean {near[0]}? " if near else ""
