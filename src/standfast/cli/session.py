@@ -12,6 +12,7 @@ from typing import Any
 
 from standfast.app.client import ApiClient, ClientLimits, Reply
 from standfast.app.instance import Address, Found, Run, Unreadable, Wanted, find, token_of
+from standfast.app.stack_look import is_stack
 from standfast.cli import output
 from standfast.kernel.errors import NotFoundError, StandfastError, TransientError
 
@@ -115,7 +116,10 @@ def url_of(found: Found) -> str:
     run = found.run()
     if isinstance(run, Run) and run.is_alive and run.url:
         return run.url
-    if isinstance(run, Run) and run.is_alive:
+    if is_stack(found.data_dir, run):
+        what = "a stack of services has no API: there are no rounds, tasks or facts to ask for"
+        fix = "ask about its services: standfast status, standfast explain SERVICE"
+    elif isinstance(run, Run) and run.is_alive:
         what, fix = f"the instance (process {run.process.pid}) is still starting", "standfast status --watch"
     elif isinstance(run, Unreadable):
         what, fix = f"{run.path} cannot be read: {run.why}", "standfast status"
