@@ -13,7 +13,8 @@ class StackSettings(Section):
     """Stacks that are declared elsewhere and read as they are."""
 
     files: Many[NonEmpty] = Field(
-        (), description="Compose files and pm2 ecosystem files, relative to this file."
+        (),
+        description="Compose and pm2 ecosystem files, relative to this one; `a.yml:b.yml` is one stack.",
     )
     profiles: Many[Name] = Field((), description="Compose profiles that are switched on.")
     rules: Many[NonEmpty] = Field((), description="Files with your own rules that name failures.")

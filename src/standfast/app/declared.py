@@ -52,8 +52,9 @@ def programs_of(config: Config) -> tuple[ServiceSpec, ...]:
 
 def stacks_of(config: Config) -> Declared:
     """Return what the files declare that the configuration names; ConfigError with all that is wrong."""
-    paths = [config.folder / file for file in config.stack.files]
-    return declared_in(paths, profiles=config.stack.profiles, environment=os.environ)
+    named = [tuple(config.folder / part for part in entry.split(":")) for entry in config.stack.files]
+    files = [one[0] if len(one) == 1 else one for one in named]
+    return declared_in(files, profiles=config.stack.profiles, environment=os.environ)
 
 
 def _executors(config: Config, url: str, programs: Sequence[ServiceSpec]) -> Iterator[ServiceSpec]:

@@ -1,8 +1,8 @@
 """Turns stacks declared in compose files and pm2 ecosystem files into what a supervisor runs.
 
 1. Compose files of one folder are one stack, the later ones over the earlier ones, as ``docker compose -f``
-   has it; those of different folders are stacks of their own. A folder stands for the files that compose
-   would take there.
+   has it; those of different folders are stacks of their own, unless they are named together. A folder
+   stands for the files that compose would take there.
 2. Conditions become what the supervisor knows: service_started -> started, service_healthy -> ready,
    service_completed_successfully -> completed, and what is waited for so is a task.
 3. Restart policies: ``no`` -> never, ``on-failure`` -> on-failure, ``always`` and ``unless-stopped`` ->
@@ -74,16 +74,20 @@ class Declared(NamedTuple):
     remarks: tuple[Finding, ...] = ()
 
 
+#: One file or folder, or compose files that are one stack wherever they lie.
+Named = Path | tuple[Path, ...]
+
+
 def declared_in(
-    paths: Sequence[Path], *, profiles: Sequence[str] = (), environment: Mapping[str, str]
+    named: Sequence[Named], *, profiles: Sequence[str] = (), environment: Mapping[str, str]
 ) -> Declared:
-    """Return what ``paths`` declare; ConfigError with everything that is wrong.
+    """Return what files declare; ConfigError with everything that is wrong.
 
     ``environment`` is where variables of the files come from, ``profiles`` are compose's.
     """
     specs: list[ServiceSpec] = []
     remarks: list[Finding] = []
-    for stack in _stacks(paths, profiles, environment):
+    for stack in _stacks(named, profiles, environment):
         made, said = specs_of_stack(stack)
         specs += made
         remarks += [one for one in (*stack.findings, *said) if one.reason not in _OF_PM2]
@@ -104,17 +108,21 @@ def specs_of_files(
 
 
 def _stacks(
-    paths: Sequence[Path], profiles: Sequence[str], environment: Mapping[str, str]
+    named: Sequence[Named], profiles: Sequence[str], environment: Mapping[str, str]
 ) -> Iterator[Stack]:
     composes: dict[Path, list[Path]] = {}
     apps: list[Path] = []
-    for path in (file for one in paths for file in _files(one, environment)):
+    for together in (one for one in named if isinstance(one, tuple)):
+        files = [file for path in together for file in _files(path, environment)]
+        yield read_compose(files, environment=environment, profiles=profiles).usable()
+    alone = (one for one in named if isinstance(one, Path))
+    for path in (file for one in alone for file in _files(one, environment)):
         if _is_pm2(path):
             apps.append(path)
         else:
             composes.setdefault(path.parent, []).append(path)
-    for files in composes.values():
-        yield read_compose(files, environment=environment, profiles=profiles).usable()
+    for group in composes.values():
+        yield read_compose(group, environment=environment, profiles=profiles).usable()
     for path in apps:
         # Whoever names the file wants what it computes, as with pm2 itself.
         yield read_pm2(path, environment=environment, may_run=True).usable()
@@ -218,7 +226,7 @@ def _process(service: DeclaredService) -> ServiceSpec:
 def _kept(rules: ProcessRules) -> RestartPolicy:
     """Return pm2's rules of keeping an app; what it counts as unstable is left to our own breaker."""
     when = RestartWhen.ALWAYS if rules.autorestart is not False else RestartWhen.NEVER
-    if when is RestartWhen.ALWAYS and rules.stop_exit_codes == (0,):
+    if when is RestartWhen.ALWAYS and 0 in rules.stop_exit_codes:
         when = RestartWhen.ON_FAILURE
     if rules.backoff_s:
         first_s = max(rules.backoff_s, _LEAST_S)
@@ -377,8 +385,8 @@ def _refuse(
 def _judge_process(service: DeclaredService, problems: Problems) -> None:
     rules = service.process or ProcessRules()
     place = service.places.get("stop_exit_codes", service.place)
-    if rules.stop_exit_codes not in ((), (0,)):
-        codes = ", ".join(map(str, rules.stop_exit_codes))
+    codes = ", ".join(str(code) for code in rules.stop_exit_codes if code)
+    if codes:
         problems.warn(
             place, "KeyNotCarried",
             f"stop_exit_codes {codes} of {service.name}: it is restarted after those too, by the rules",

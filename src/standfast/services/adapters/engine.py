@@ -346,7 +346,7 @@ def _knock(host: str) -> None:
 
 
 def _words(error: BaseException) -> str:
-    known = {
+    known: Mapping[type[BaseException], str] = {
         FileNotFoundError: "its socket is not there",
         ConnectionRefusedError: "nobody listens on its socket",
         PermissionError: "this user may not use its socket",

@@ -70,6 +70,8 @@ def processes_toml(stack: Stack, *, folder: Path, made_by: str) -> Converted:
 def stack_toml(stack: Stack, *, folder: Path, made_by: str) -> Converted:
     """Return a ``standfast.toml`` in ``folder`` that has the stack's files read as they are."""
     files = [_relative(path, folder) for path in stack.files]
+    if len({path.parent for path in stack.files}) > 1:
+        files = [":".join(files)]  # Files of several folders are several stacks unless they are joined.
     lines = [
         toml_text.comment(f"Made by: {made_by}"),
         "# The files are read as they are; what they start, in order:",
