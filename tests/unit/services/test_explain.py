@@ -105,7 +105,9 @@ def test_two_causes_are_both_named() -> None:
 
 
 def test_a_dependency_that_fails_now_is_no_gate_of_who_serves_all_the_same() -> None:
-    assert explain(known(db={"state": "held", "reason": "Permanent"})).answer is None
+    found = explain(known(cache={"state": "held", "reason": "Permanent"}))
+    assert found.answer is None
+    assert "cache is held" in found.gates[2].observed
 
 
 def test_a_running_service_that_fails_with_its_dependency_is_led_to_it() -> None:
