@@ -32,6 +32,7 @@ class StackProcess:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.mark = mark_of(folder)
         self.popen: subprocess.Popen[bytes] | None = None
+        self.before: tuple[str, ...] = ()  # A command that the supervisor is run by.
         self.declare(*specs)
 
     def declare(self, *specs: ServiceSpec, budgets: Budgets | None = None) -> None:
@@ -49,7 +50,7 @@ class StackProcess:
         """Start a supervisor; do not wait for it."""
         with (self.folder / "supervisor.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "standfast.app.stack", str(self.data_dir)],
+                [*self.before, sys.executable, "-m", "standfast.app.stack", str(self.data_dir)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -32,6 +32,7 @@ from standfast.services.wire import spec_from_dict
 
 STACK_NAME, RUN_NAME, LOCK_NAME = "stack.json", "run.json", "up.lock"
 _ALREADY, _UNUSABLE = 6, 1
+_AGAIN_S = 2.0
 
 
 def main() -> int:
@@ -81,11 +82,12 @@ async def _run(data_dir: Path, stack: Mapping[str, Any]) -> None:
     control = Control(supervision, stop=lambda: ask("standfast down"))
     try:
         async with Door(data_dir, control):
-            _write_run(data_dir, stack)
+            noting = asyncio.create_task(_note_run(data_dir, stack))
             tell("supervising", services=len(specs))
             # What was imported and read is kept for good: looking through it again would only cost.
             gc.freeze()
             await supervision.supervisor.run(stop)
+            noting.cancel()
         # Only what ended in order forgets itself: of anything else the next start must know.
         if asked:
             (data_dir / RUN_NAME).unlink(missing_ok=True)
@@ -104,6 +106,17 @@ def _drivers(data_dir: Path, stack: Mapping[str, Any]) -> Mapping[str, Any]:
     return drivers_of(kinds, data_dir, stack)
 
 
+async def _note_run(data_dir: Path, stack: Mapping[str, Any]) -> None:
+    """Write down that this stack lives, as soon as there is room for it."""
+    # Ends when it is written; supervising does not wait for it.
+    while True:
+        try:
+            return _write_run(data_dir, stack)
+        except OSError as error:
+            tell("run_not_written", why=error.strerror or str(error))
+        await asyncio.sleep(_AGAIN_S)
+
+
 def _write_run(data_dir: Path, stack: Mapping[str, Any]) -> None:
     """Write down that this stack lives, as ``app.instance.Run`` reads it."""
     identity = procfs.identify(os.getpid())
@@ -111,9 +124,15 @@ def _write_run(data_dir: Path, stack: Mapping[str, Any]) -> None:
     kept = ("instance", "name", "version", "config", "blueprint", "started_from")
     run = {key: stack[key] for key in kept}
     run |= {"process": list(identity), "started_at": iso(SystemClock().wall()), "url": "", "children": []}
-    new = data_dir / f"{RUN_NAME}.new"
-    new.write_text(json.dumps(run))
-    new.replace(data_dir / RUN_NAME)
+    raw, old, new = json.dumps(run).encode(), data_dir / RUN_NAME, data_dir / f"{RUN_NAME}.new"
+    try:
+        new.write_bytes(raw)
+        new.replace(old)
+    except OSError:
+        # On a full disk there may still be room in the place of what an earlier one wrote.
+        with old.open("r+b") as file:
+            file.write(raw)
+            file.truncate()
 
 
 def _tell_change(view: ServiceView) -> None:

@@ -141,7 +141,7 @@ def spawn(data_dir: Path) -> int:
             ask(data_dir, "list", timeout_s=2.0)
             # Of two that were started at once, one answers for both.
             run = read_run(data_dir)
-            return run.process.pid if isinstance(run, Run) else popen.pid
+            return run.process.pid if isinstance(run, Run) and run.is_alive else popen.pid
         if popen.poll() is not None:
             break
         time.sleep(0.05)
