@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
@@ -74,6 +75,28 @@ def end_of(outcome: Outcome, known: Circumstances) -> tuple[End, Evidence]:
     return end, evidence
 
 
+def inputs_of(
+    before: Mapping[str, str], after: Mapping[str, str], previous: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the inputs that a life was begun with; ``previous`` are those of the life before.
+
+    What changes during a life is written by it: its own log or database among its arguments must not look
+    like a new input after each failure. What no life had changed so far was changed by somebody else, and
+    stays: then it differs at once from what is there, and another try is worth it.
+    """
+    found = {}
+    for name, state in after.items():
+        was = before.get(name, state)
+        if was == state or name in previous:
+            found[name] = was
+    return found
+
+
+def has_changed(inputs: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether something that the outcome of a start depends on is not as it was."""
+    return any(now.get(name) != state for name, state in inputs.items())
+
+
 class Endings:
     """Records the ends of one service; ``history`` gets each of them."""
 
@@ -107,7 +130,9 @@ class Endings:
             pid=running.identity.pid if running.identity else 0,
         )
         end, evidence = end_of(outcome, known)
-        end = replace(end, inputs=self._around.machine.driver(spec.driver).inputs(spec))
+        previous = self._history[-1].inputs if self._history else {}
+        after = self._around.machine.driver(spec.driver).inputs(spec)
+        end = replace(end, inputs=inputs_of(watch.inputs, after, previous))
         must_name = not was_asked and not outcome.lost
         if was_asked:
             end = replace(end, cls="requested_stop", action="no_restart")

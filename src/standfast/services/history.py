@@ -118,7 +118,8 @@ class History:
             "last_line": end.last_line, "print": end.print_, "down": json.dumps(end.down),
             "asked_by": end.asked_by, "class": end.cls, "action": end.action, "rule": end.rule,
             "fix": end.fix,
-            "evidence": json.dumps(end.evidence), "is_permanent": end.is_permanent, "inputs": end.inputs,
+            "evidence": json.dumps(end.evidence), "is_permanent": end.is_permanent,
+            "inputs": json.dumps(dict(end.inputs)),
         }  # fmt: skip
         self._put("ended", row)
         self._put("prune", {"service": service, "keep": KEPT})
@@ -285,5 +286,5 @@ def _end_of(row: Sequence[Any], boot_id: str) -> End:
         fix=fix,
         evidence=tuple(json.loads(evidence)),
         is_permanent=bool(is_permanent),
-        inputs=inputs,
+        inputs=json.loads(inputs or "{}"),
     )

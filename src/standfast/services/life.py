@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import enum
 from collections import deque
+from collections.abc import Mapping
 
 from standfast.kernel.clock import iso
 from standfast.kernel.verdict import Verdict
-from standfast.services.decide.after import after_exit
+from standfast.services.decide.after import after_exit, held_by_person
 from standfast.services.decide.digest import digest_of
 from standfast.services.decide.moves import move
 from standfast.services.decide.order import unmet
 from standfast.services.decide.readiness import grace_of
-from standfast.services.endings import Endings
+from standfast.services.endings import Endings, has_changed
 from standfast.services.model import (
     Done,
     End,
@@ -73,7 +74,7 @@ class Service:
         self._is_adopted = self._is_ready_noted = False
         self._waiting_for: Held | Obstacle | None = None
         self._waiting_until_s: float | None = None
-        self._held_inputs = ""
+        self._inputs: Mapping[str, str] = {}
         self._not_before_s = 0.0
         self._parked_s: float | None = None
         self._is_done = False
@@ -220,8 +221,7 @@ class Service:
     def _recall(self) -> None:
         """Go on with a hold or a completion of an earlier supervisor, if nothing has changed since."""
         last = self._history[-1] if self._history else None
-        inputs = self._around.machine.driver(self.spec.driver).inputs(self.spec)
-        if last is not None and last.at_s > float("-inf") and last.inputs == inputs:
+        if last is not None and last.at_s > float("-inf") and not self._is_changed(last.inputs):
             decision = self._decide()
             if isinstance(decision, Held):
                 self._be_held(decision)
@@ -263,7 +263,9 @@ class Service:
             await self._wait_at(obstacle)
             return
         try:
-            running = await self._around.machine.driver(self.spec.driver).start(self.spec)
+            driver = self._around.machine.driver(self.spec.driver)
+            self._inputs = driver.inputs(self.spec)
+            running = await driver.start(self.spec)
         except ObstructedError as error:
             await self._wait_at(error.obstacle)
             return
@@ -292,6 +294,7 @@ class Service:
     async def _take_back(self, running: Running) -> None:
         """Go on with a life that an earlier supervisor began, and with its end if it has ended since."""
         self._is_adopted, began_s = True, self._now()
+        self._inputs = self._around.machine.driver(self.spec.driver).inputs(self.spec)
         if running.spec != digest_of(self.spec):
             self._restart_by = _REDECLARED
         self._around.memory.note("service.taken_back", self.name, {"life": running.life})
@@ -370,6 +373,7 @@ class Service:
             grace_s=grace_of(self.spec.ready, tuple(self._waits)),
             judged=self._judged,
         )
+        self._watch.inputs = self._inputs
         after_s = around.memory.ready_after(running.life)
         if after_s is not None:
             self._watch.resume(after_s)
@@ -439,12 +443,7 @@ class Service:
         await self._pause(None if left_s == float("inf") else max(left_s, 0.01))
 
     async def _wait_for_person(self) -> None:
-        held = Held(
-            "HeldByPerson",
-            f"held by {self._asked_by}{f': {self._why_held}' if self._why_held else ''}",
-            f"standfast release {self.name}",
-            float("inf"),
-        )
+        held = held_by_person(self.name, self._asked_by, self._why_held)
         if self._state is not _S.HELD or self._waiting_for != held:
             self._waiting_for, self._waiting_until_s = held, None
             self._become(_E.END_HOLD)
@@ -460,25 +459,26 @@ class Service:
         await self._pause(obstacle.recheck_s)
 
     def _be_held(self, held: Held) -> None:
-        self._waiting_for, self._held_inputs = held, ""
+        self._waiting_for = held
         self._waiting_until_s = self._now() + held.retry_s
         self._become(_E.END_HOLD)
 
     async def _wait_out(self) -> None:
         """Be held until the slow schedule is up, an input changes, or somebody releases it."""
-        driver = self._around.machine.driver(self.spec.driver)
-        if not self._held_inputs:
-            self._held_inputs = await asyncio.to_thread(driver.inputs, self.spec)
+        inputs = self._history[-1].inputs if self._history else {}
         until_s = self._waiting_until_s or 0.0
         # Each turn looks once at the inputs; bounded by the slow schedule, which no nudge draws out.
         while self._now() < until_s and not self._kick.is_set():
             await self._pause(min(_INPUTS_S, until_s - self._now()))
-            if await asyncio.to_thread(driver.inputs, self.spec) != self._held_inputs:
+            if await asyncio.to_thread(self._is_changed, inputs):
                 # Another input makes another experiment: what was learnt from the old one is void.
                 self._forgive()
                 return
         if not self._kick.is_set():
             self._waiting_for = self._waiting_until_s = None
+
+    def _is_changed(self, inputs: Mapping[str, str]) -> bool:
+        return has_changed(inputs, self._around.machine.driver(self.spec.driver).inputs(self.spec))
 
     def _forgive(self) -> None:
         if self._history:

@@ -292,7 +292,7 @@ class End:
     fix: str = ""
     evidence: tuple[str, ...] = ()
     is_permanent: bool = False
-    inputs: str = ""  # Digest of what the outcome of a start depended on then.
+    inputs: Mapping[str, str] = field(default_factory=dict)  # What the outcome of a start depended on.
 
     @property
     def was_ready(self) -> bool:

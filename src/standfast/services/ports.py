@@ -121,7 +121,7 @@ class Driver(Protocol):
     * ``start`` raises OSError where no life could be begun, ObstructedError where it knows what would help.
     * ``found`` returns the lives that earlier supervisors began and whose end nobody took note of; some may
       have ended since. ``forget`` is called when an end was taken note of.
-    * ``inputs`` changes whenever something that the outcome of a start depends on has changed.
+    * ``inputs`` names what the outcome of a start depends on; a text of it changes when that changes.
     """
 
     def open(self) -> None:
@@ -148,8 +148,8 @@ class Driver(Protocol):
         """Let the record of a life go whose end was taken note of."""
         ...
 
-    def inputs(self, spec: ServiceSpec) -> str:
-        """Return a digest of what the outcome of a start depends on."""
+    def inputs(self, spec: ServiceSpec) -> Mapping[str, str]:
+        """Return what the outcome of a start depends on, each thing with a text that changes when it does."""
         ...
 
 

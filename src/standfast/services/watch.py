@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from standfast.kernel.clock import Clock
@@ -38,6 +38,7 @@ class Watch:
         self.grace_s = grace_s
         self.ready_at_s: float | None = None
         self.ended_by_us = ""
+        self.inputs: Mapping[str, str] = {}  # What its start depended on, as it was then.
         self._prober = prober
         self._clock = clock
         self._judged = judged

@@ -22,7 +22,7 @@ BOOM = End(
     ExitStatus(42), lived_s=2.2, ready_s=0.5, last_line="boom 'quoted' \N{SNOWMAN}", left_behind=1,
     at="2026-01-01T00:00:00.000Z", at_s=77.0, print_="boom", down=("db",), oom_kills=3, asked_by="",
     cls="code_bug", action="backoff_limited", rule="r", fix="mend it", evidence=("a", "b"), is_permanent=True,
-    inputs="i1",
+    inputs={"config": "1 2 3"},
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -71,7 +72,8 @@ class ContainerRunning:
         self._news: Callable[[], None] = lambda: None
         self._identity: Identity | None = None
         self._is_paused = self._is_stop_asked = self._is_ending = False
-        self._is_proven = self._is_proving = False
+        self._is_proving = self._is_closed = False
+        self._writing = threading.Lock()
         self._health, self._ill_because = "", ""
         self._asked_by, self._asked_s, self._ooms = "", float("-inf"), 0
         self._memory, self._memory_s = 0, float("-inf")
@@ -153,7 +155,7 @@ class ContainerRunning:
         """Return what its health check says against it."""
         if not self._link.is_up:
             return f"the container engine does not answer ({self._link.why_down}): its health is unknown"
-        if self._health == "healthy" or (self._health == "starting" and self._is_proven):
+        if self._health == "healthy" or (self._health == "starting" and self.record.is_proven):
             return ""
         if self._health == "starting":
             return self._ill_because or "its health check has not passed yet"
@@ -193,13 +195,14 @@ class ContainerRunning:
                 loop.call_soon_threadsafe(self._copied.set)
 
         def save(cursor: Cursor) -> None:
-            self.record = self.record._replace(cursor=cursor)
-            self._save(self.record)
+            self._note(cursor=cursor)
 
         self._copy.begin(self.record.cursor, journal, save, finished)
 
     def close(self) -> None:
-        """Stop watching it; it goes on."""
+        """Stop watching it; it goes on. Nothing is written down after this."""
+        with self._writing:
+            self._is_closed = True
         if self._copy is not None:
             self._copy.close()
         for task in self._tasks:
@@ -264,7 +267,7 @@ class ContainerRunning:
         check = config.get("Healthcheck") or {}
         self._check = check_of(check.get("Test") or ())
         self._ports = frozenset(int(key.partition("/")[0]) for key in config.get("ExposedPorts") or {})
-        if self._health == "starting" and self._check and not (self._is_proven or self._is_proving):
+        if self._health == "starting" and self._check and not (self.record.is_proven or self._is_proving):
             self._is_proving = True
             self._begin(self._prove())
         self._news()
@@ -333,24 +336,20 @@ class ContainerRunning:
         procfs.send(identity, int(signal.SIGKILL))
         await _until_gone(identity, _KILL_WAIT_S)
         if not procfs.is_alive(identity):
-            self._finish(
-                Outcome(None, lost="the container engine was away, and its process was ended without it")
-            )
+            self._finish(Outcome(None, lost="it was ended without the container engine, which was away"))
 
     async def _prove(self) -> None:
         """Run its health check until it passes, or the engine has an opinion of its own."""
         wait_s = _SOON_S
         # Each turn is one check; ends with the engine's first opinion, by success, or with the life.
-        while self._health == "starting" and not self._is_proven and not self._is_ending:
+        while self._health == "starting" and not self.record.is_proven and not self._is_ending:
             if self._is_worth_asking():
                 try:
-                    code, said = await self._link.stream(
-                        lambda client: run_inside(client, self.container, self._check)
-                    )
+                    self._ill_because = await self._link.stream(self._ask)
                 except OSError:
-                    return  # The engine's own check goes on.
-                self._is_proven = code == 0
-                self._ill_because = "" if code == 0 else f"its health check ended with exit code {code}{said}"
+                    break  # The engine's own check goes on.
+                if not self._ill_because:
+                    self._note(is_proven=True)
                 self._news()
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 1.5, _LATER_S)
@@ -370,6 +369,13 @@ class ContainerRunning:
         with contextlib.suppress(OSError):
             stats = await self._link.call("stats", self.container, stream=False, one_shot=True)
             self._memory = int((stats.get("memory_stats") or {}).get("usage") or 0)
+
+    def _note(self, **changed: Any) -> None:
+        """Keep a change of the record; called in the loop, and by the thread that copies the output."""
+        with self._writing:
+            if not self._is_closed:
+                self.record = self.record._replace(**changed)
+                self._save(self.record)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

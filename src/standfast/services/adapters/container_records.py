@@ -16,7 +16,7 @@ _LARGEST_BYTES = 65_536
 class Record(NamedTuple):
     """One life; ``life`` is empty while it is being started, ``is_noted`` says that its end is on record.
 
-    ``started_s`` is monotonic, of the boot ``boot``.
+    ``started_s`` is monotonic, of the boot ``boot``. ``is_proven`` says that its health check has passed.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Record(NamedTuple):
     log_at: int
     cursor: Cursor
     is_noted: bool = False
+    is_proven: bool = False
 
 
 class Records:
@@ -73,4 +74,5 @@ def _record_of(raw: Any) -> Record:
         log_at=int(raw["log_at"]),
         cursor=Cursor(int(ns), int(same), int(size)),
         is_noted=bool(raw["is_noted"]),
+        is_proven=bool(raw["is_proven"]),
     )

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -48,6 +47,7 @@ from standfast.services.adapters.engine import (
 )
 from standfast.services.adapters.engine_refusals import refusal
 from standfast.services.adapters.image_builds import ImageBuilds
+from standfast.services.adapters.inputs import of_files
 from standfast.services.adapters.journal import FileJournal
 from standfast.services.decide.digest import digest_of
 from standfast.services.model import Obstacle, ServiceSpec
@@ -167,17 +167,11 @@ class Containers:
         if self._running.get(running.name) is running:
             del self._running[running.name]
 
-    def inputs(self, spec: ServiceSpec) -> str:
-        """Return a digest of the declaration, the image, and the files that are mounted or watched."""
-        seen = hashlib.sha256(digest_of(spec).encode())
-        seen.update(image_of(self._link.images, spec.options["image"]).encode())
+    def inputs(self, spec: ServiceSpec) -> dict[str, str]:
+        """Return the state of the declaration, the image, and the files that are mounted or watched."""
+        image = image_of(self._link.images, spec.options["image"])
         mounted = [Path(one["source"]) for one in spec.options["mounts"] if one["kind"] == "bind"]
-        for path in (*mounted, *spec.watch):
-            with contextlib.suppress(OSError, ValueError):
-                if path.is_file():
-                    stat = path.stat()
-                    seen.update(repr((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)).encode())
-        return seen.hexdigest()
+        return {"": f"{digest_of(spec)} {image}"} | of_files([*mounted, *spec.watch])
 
     def _down(self) -> Obstacle:
         what = f"the container engine at {self._link.host} does not answer: {self._link.why_down}"

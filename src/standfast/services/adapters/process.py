@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from standfast.services.adapters import cgroups, procfs
+from standfast.services.adapters import cgroups, inputs, procfs
 from standfast.services.adapters.journal import FileJournal
 from standfast.services.adapters.lives import Hints, Life, Refusal, all_lives, forget, read_life
 from standfast.services.adapters.recall import recall
@@ -320,20 +319,15 @@ class LocalProcesses:
         if self._running.get(running.name) is running:
             del self._running[running.name]
 
-    def inputs(self, spec: ServiceSpec) -> str:
-        """Return a digest of the files that the command names or that are watched, and of the declaration."""
+    def inputs(self, spec: ServiceSpec) -> dict[str, str]:
+        """Return the state of the declaration, of the program, and of files that are named or watched."""
         folder = spec.cwd or Path.cwd()
         program = _program(spec)
         paths = [Path(program)] if program else []
         paths += [folder / part for part in spec.command[1:] if not part.startswith("-")]
         paths += [folder / path for path in spec.watch]
-        seen = hashlib.sha256(repr((spec.cwd is None or spec.cwd.is_dir(), program)).encode())
-        seen.update(digest_of(spec).encode())
-        for path in paths:
-            with contextlib.suppress(OSError, ValueError):
-                stat = path.stat()
-                seen.update(repr((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)).encode())
-        return seen.hexdigest()
+        has_folder = spec.cwd is None or spec.cwd.is_dir()
+        return {"": f"{digest_of(spec)} {program} {has_folder}"} | inputs.of_files(paths)
 
     def _request(
         self, spec: ServiceSpec, life: str, log_at: int, folders: tuple[str, ...]

@@ -17,8 +17,8 @@ from standfast.services.adapters import procfs
 from standfast.services.adapters.lives import Life
 from standfast.services.model import Identity
 
-#: What shims are called in ps(1), and the mark of them and their hosts below that of their instance; no service
-#: has a name that is empty.
+#: What shims are called in ps(1), and the mark of them and their hosts below that of their instance; no
+#: service has a name that is empty.
 SHIM_NAME, SHIMS = "sf-shim", "/shims/"
 _ANSWER_S, _KILL_S, _LOOK_S = 1.0, 5.0, 0.02
 Listen = Callable[[float], Iterable[Life]]

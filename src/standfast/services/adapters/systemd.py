@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from standfast.services.adapters import procfs
+from standfast.services.adapters.inputs import of_files
 from standfast.services.adapters.journal import FileJournal
 from standfast.services.decide.digest import digest_of
 from standfast.services.model import ExitStatus, Identity, Obstacle, Outcome, ServiceSpec
@@ -264,15 +264,11 @@ class SystemdUnits:
         if self._running.get(running.name) is running:
             del self._running[running.name]
 
-    def inputs(self, spec: ServiceSpec) -> str:
-        """Return a digest of the declaration and of the files that the command names or that are watched."""
-        seen = hashlib.sha256(digest_of(spec).encode())
+    def inputs(self, spec: ServiceSpec) -> dict[str, str]:
+        """Return the state of the declaration and of the files that the command names or that are watched."""
         folder = spec.cwd or Path.cwd()
-        for path in (*(folder / part for part in spec.command if not part.startswith("-")), *spec.watch):
-            with contextlib.suppress(OSError, ValueError):
-                stat = path.stat()
-                seen.update(repr((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)).encode())
-        return seen.hexdigest()
+        named = [folder / part for part in spec.command if not part.startswith("-")]
+        return {"": digest_of(spec)} | of_files([*named, *(folder / one for one in spec.watch)])
 
     async def _first_process(self, unit: str, end: Path) -> Identity | None:
         """Return the process that systemd has started; None where it has ended already."""

@@ -160,6 +160,12 @@ def _over_budget(spec: ServiceSpec, spent: Spent, budgets: Budgets) -> Held | No
     return None
 
 
+def held_by_person(name: str, who: str, why: str) -> Held:
+    """Return the hold that a person has put on a service; only a release ends it."""
+    message = f"held by {who}{f': {why}' if why else ''}"
+    return Held("HeldByPerson", message, f"standfast release {name}", _NEVER_S)
+
+
 def fingerprint(end: End) -> tuple[int, int, bool, str]:
     """Return what makes two ends the same: status, phase, and what was said without what varies."""
     return end.status.code, end.status.signal_number, end.was_ready, end.print_
