@@ -105,6 +105,12 @@ def test_a_hold_names_who_and_why_everywhere_until_it_is_released(well: Stack) -
     well.until("api", "ready")
 
 
+def test_what_only_an_api_knows_is_refused_by_name(well: Stack) -> None:
+    done = well.run("round", "ls")
+    assert done.returncode == 7
+    assert "a stack of services has no API" in done.stderr
+
+
 def test_a_hold_without_a_reason_is_refused(well: Stack) -> None:
     assert well.run("hold", "api").returncode == 2
     assert well.run("hold", "api", "--reason", "  ").returncode == 2

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import pty
 import pwd
 import shutil
 import signal
@@ -382,4 +383,35 @@ def test_a_recovery_that_is_killed_in_the_middle_goes_on_without_it(small: Stack
             wait_until(lambda: bool(small.lives()), within_s=30.0)
         popen.kill()
     small.until("api", "ready")
-    assert small.run("recover", "--yes").returncode == 0
+    well = small.data("recover", "--timeout", "60")
+    assert (well["exit_code"], well["outcome"], well["report"]) == (0, "Nothing was down", None)
+
+
+def test_a_report_that_cannot_be_written_is_said_and_the_stack_is_back_all_the_same(small: Stack) -> None:
+    small.up()
+    small.kill_supervisor()
+    (small.data_dir / "reports").write_text("in the way")
+    done = small.run("recover", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "the report cannot be written" in done.stderr
+    assert small.views()["api"]["state"] == "ready"
+
+
+def test_on_a_terminal_it_asks_before_it_acts(small: Stack) -> None:
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "standfast.cli", "recover"]
+    with subprocess.Popen(
+        words, cwd=small.folder, env=environment(small.folder), stdin=theirs, stdout=theirs, stderr=theirs
+    ) as popen:
+        os.close(theirs)
+        said = b""
+        while b"go on?" not in said:
+            said += os.read(ours, 4096)
+        os.write(ours, b"n\n")
+        with contextlib.suppress(OSError):
+            while part := os.read(ours, 4096):
+                said += part
+        assert popen.wait(30.0) == 0
+    os.close(ours)
+    assert b"nothing was done" in said
+    assert not small.lives(), "nothing was started"

@@ -23,6 +23,8 @@ from standfast.services.decide.matrix import Matrix
 from standfast.services.decide.up import Failed, Pending, Up
 
 REPORTS_NAME = "reports"
+#: Reports that are kept, the newest ones.
+_KEPT = 200
 _OUTCOMES = {Up: "Recovered", Failed: "Recovered in part", Pending: "Not recovered in time"}
 
 
@@ -45,7 +47,8 @@ def facts_of(ready: Ready, course: Course, judged: Up | Pending | Failed, *, who
     return Facts(
         stack=_name(ready), data_dir=str(ready.found.data_dir), who=who,
         began_at=course.began_at, ended_at=iso(datetime.now(UTC)), duration_s=duration_s,
-        outcome=_OUTCOMES[type(judged)], before=ready.before, after=after,
+        outcome="Nothing was down" if ready.is_well and isinstance(judged, Up) else _OUTCOMES[type(judged)],
+        before=ready.before, after=after,
         lookers=_lookers(ready, course), timeline=tuple(course.timeline), causes=causes,
         actions=tuple(Action(*one) for one in course.done), back=_back(ready, course),
         availability=_share(ready, course, causes, duration_s), missing=missing,
@@ -69,6 +72,9 @@ def write_report(data_dir: Path, report: Report, facts: Mapping[str, Any]) -> Wr
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(written.markdown, redact(render(report)))
         _write(written.json, redact(plain) + "\n")
+        for suffix in ("md", "json"):
+            for old in sorted(folder.glob(f"recovery-*.{suffix}"))[:-_KEPT]:
+                old.unlink(missing_ok=True)
     except OSError as error:
         raise StoreUnavailableError(
             f"the report cannot be written into {folder}",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from standfast.app.progress import nothing_seen
 from standfast.app.recovering import Course, Ready, bring_back, prepare
-from standfast.app.recovery_report import facts_of, plain_facts, report_of, write_report
+from standfast.app.recovery_report import Written, facts_of, plain_facts, report_of, write_report
 from standfast.app.reporters import Reporter, reporter_for
 from standfast.cli.commands.services import local, who
 from standfast.cli.output import Printer, printer, say, say_error
@@ -66,19 +66,24 @@ def _act(session: Session, ready: Ready, timeout: float) -> int:
     finally:
         reporter.close()
     facts = facts_of(ready, course, judged, who=who())
-    report, figures = report_of(facts), plain_facts(facts)
-    path = None
-    try:
-        path = write_report(ready.found.data_dir, report, figures)
-    except StoreUnavailableError as error:
-        # The stack is back all the same: that the disk is full is said, and changes no exit code.
-        say_error(error)
+    figures = plain_facts(facts)
+    # Who looks every minute whether all is well shall not find a thousand reports that say so.
+    path = None if ready.is_well and not course.done else _report(ready, facts, figures)
     data = {
         **figures, "plan": ready.plan.as_dict(), "report": str(path.markdown) if path else None,
         "report_json": str(path.json) if path else None,
     }  # fmt: skip
     session.emit(data, lambda out: print_outcome(out, facts, str(path.markdown) if path else ""))
     return _CODES[type(judged)]
+
+
+def _report(ready: Ready, facts: Facts, figures: dict[str, Any]) -> Written | None:
+    try:
+        return write_report(ready.found.data_dir, report_of(facts), figures)
+    except StoreUnavailableError as error:
+        # The stack is back all the same: that the disk is full is said, and changes no exit code.
+        say_error(error)
+        return None
 
 
 def _tell(reporter: Reporter, course: Course, changed: bool) -> None:
