@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from integration.instances import free_ports
-from integration.processes import lives, pid_in, script, server, shell, wait_until
+from integration.processes import SERVER, lives, pid_in, script, server, shell, wait_until
 from integration.supervisors import StackProcess, kill_now
 from standfast.services.adapters import procfs
 from standfast.services.adapters.lives import FILE_NAME, LIVES_NAME
@@ -160,6 +160,21 @@ def test_only_what_was_declared_otherwise_is_restarted_and_what_is_declared_no_m
     assert set(one.views()) == {"same", "other"}
 
 
+def test_what_was_told_once_is_remembered_when_it_cannot_be_seen_any_more(
+    tmp_path: Path, stack: Make
+) -> None:
+    wordy = shell("wordy", "echo serving; exec sleep 600", tmp_path, ready=Readiness(log="^serving$"))
+    one = stack(wordy, counted("filed", tmp_path))
+    one.until_all("ready")
+    before = one.pids()
+    one.kill()
+    os.truncate(tmp_path / "data" / "logs" / "wordy.log", 0)
+    (tmp_path / "up-filed").unlink()
+    one.start()
+    one.until_all("ready")
+    assert one.pids() == before
+
+
 def test_a_second_supervisor_beside_it_is_refused_and_changes_nothing(tmp_path: Path, stack: Make) -> None:
     one = stack(counted("svc", tmp_path))
     pid = one.until("svc", "ready")["pid"]
@@ -298,13 +313,14 @@ def test_a_shim_host_that_is_killed_or_stopped_keeps_nobody_waiting(
 
 def test_what_belongs_to_no_life_is_ended_before_anything_begins(tmp_path: Path, stack: Make) -> None:
     port = free_ports(1)[0]
-    one = stack(server(tmp_path, port))
+    deaf = "import signal\nfor n in (signal.SIGTERM, signal.SIGHUP): signal.signal(n, signal.SIG_IGN)\n"
+    one = stack(server(tmp_path, port, text=deaf + SERVER))
     one.until("web", "ready")
     life = one.life("web")
     one.kill()
-    # The shim dies, its child hears nothing of it, and no record is left: the port would be taken for ever.
-    os.kill(life.child.pid, signal.SIGSTOP)
+    # The shim dies, its child does not care, and no record is left: the port would be taken for ever.
     kill_now(life.shim.pid)
+    assert lives(life.child.pid)
     (tmp_path / "data" / LIVES_NAME / "web" / FILE_NAME).unlink()
     one.start()
     assert not lives(life.child.pid)
