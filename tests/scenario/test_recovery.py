@@ -228,7 +228,7 @@ def assert_report(data: dict[str, Any]) -> None:
         "Lessons",
     ):
         assert f"## {title}" in page
-    assert "killed together with the shim" in page
+    assert "gone, and so is the shim that would have told how" in page
     assert "memory" not in page, "nobody saw anything of the kind (R4)"
     report = json.loads(Path(data["report_json"]).read_text("utf-8"))
     claims = [claim for section in report["sections"] for claim in section["claims"]]

@@ -69,7 +69,7 @@ def _cause_of_life(seen: StackSeen, one: Return, life: LifeSeen) -> Cause:
         f"{one.name}: neither process {record.child.pid} nor its shim {record.shim.pid} is there "
         f"(life {record.life}), and no end is written down"
     )
-    return Cause((one.name,), "killed together with the shim that would have told how", (evidence,))
+    return Cause((one.name,), "gone, and so is the shim that would have told how it ended", (evidence,))
 
 
 def _merged(causes: Sequence[Cause]) -> tuple[Cause, ...]:

@@ -64,7 +64,7 @@ def test_r4_an_end_that_nobody_saw_is_called_that_and_nothing_else() -> None:
     found = causes(seen, ("gone without a goodbye", "run.json names process 41, which is not there"))
     assert found == {
         "gone without a goodbye": ("the supervisor",),
-        "killed together with the shim that would have told how": ("db", "cache", "api"),
+        "gone, and so is the shim that would have told how it ended": ("db", "cache", "api"),
     }
     text = str(causes_of(seen, plan_of(SPECS, {r["name"]: r for r in rows_of(seen)}, {}), None))
     assert "memory" not in text
