@@ -25,6 +25,7 @@ from standfast.app.progress import COMMANDS
 from standfast.app.reporters import Reporter
 from standfast.app.scheduler import Scheduler
 from standfast.app.service_control import Control
+from standfast.app.stopping import LOG_NAME, Stop
 from standfast.app.supervision import Options, Supervision, supervise
 from standfast.app.tokens import TokenStore, local_token
 from standfast.facts.database import Tx
@@ -34,7 +35,6 @@ from standfast.services.driver import Supervisor
 
 log = structlog.get_logger(__name__)
 
-LOG_NAME = "standfast.log"
 OK, BUG, CUT_SHORT = 0, 70, 130
 #: Between two looks at what there is to tell.
 _LOOK_S = 2.0
@@ -57,28 +57,6 @@ class ServeApi(Protocol):
     ) -> Coroutine[Any, Any, None]:
         """Serve until ``stop`` is set."""
         ...
-
-
-@dataclass(slots=True)
-class Stop:
-    """Why and how fast the instance is to end."""
-
-    asked: asyncio.Event
-    hurry: asyncio.Event
-    reason: str = ""
-
-    @classmethod
-    def fresh(cls) -> Stop:
-        """Return one that nobody has asked for."""
-        return cls(asyncio.Event(), asyncio.Event())
-
-    def ask(self, reason: str) -> None:
-        """Ask for the end; asked again, it becomes urgent."""
-        if self.asked.is_set():
-            self.hurry.set()
-        else:
-            self.reason = reason
-            self.asked.set()
 
 
 _BEGINS_ANEW = (

@@ -21,10 +21,10 @@ from standfast import __version__
 from standfast.app import hold
 from standfast.app.config import Config
 from standfast.app.declared import programs_of
-from standfast.app.embedded import LOG_NAME, Stop
 from standfast.app.instance import LOGS_NAME, Run, read_run, register
 from standfast.app.reporters import Reporter
 from standfast.app.stack import STACK_NAME
+from standfast.app.stopping import LOG_NAME, Stop
 from standfast.kernel.canonical import canonical_json
 from standfast.kernel.clock import SystemClock, iso
 from standfast.kernel.errors import (

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from standfast.app.config import Config
 from standfast.facts.database import Database
-from standfast.facts.database.postgres import PostgresDatabase, PostgresLimits
 from standfast.facts.database.sqlite import SqliteDatabase
 from standfast.kernel.errors import StoreError
 
@@ -33,6 +32,9 @@ def open_database(config: Config, *, is_read_only: bool = False) -> Database:
         return SqliteDatabase(":memory:")
     path = sqlite_path(config)
     if path is None:
+        # Half of the time that a command takes to start would go into a driver that it does not use.
+        from standfast.facts.database.postgres import PostgresDatabase, PostgresLimits  # noqa: PLC0415
+
         return PostgresDatabase(config.store.url, PostgresLimits(connections=config.store.connections))
     if is_read_only:
         _need_file(path)

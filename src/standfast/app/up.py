@@ -23,13 +23,14 @@ import structlog
 from standfast import __version__
 from standfast.app import hold
 from standfast.app.config import Config
-from standfast.app.embedded import LOG_NAME, OK, Embedded, ServeApi, Stop
+from standfast.app.embedded import OK, Embedded, ServeApi
 from standfast.app.instance import LOGS_NAME, Run, register, remove_run, write_run
 from standfast.app.listening import bind
 from standfast.app.logs import configure_logs
 from standfast.app.plane import ControlPlane
 from standfast.app.preflight import check_before_start
 from standfast.app.reporters import Reporter, tolerant
+from standfast.app.stopping import LOG_NAME, Stop
 from standfast.kernel.clock import SystemClock, iso
 from standfast.kernel.errors import RefusedError, StandfastError, StoreUnavailableError
 from standfast.kernel.verdict import Finding

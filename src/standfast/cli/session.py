@@ -8,13 +8,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from standfast.app.client import ApiClient, ClientLimits, Reply
 from standfast.app.instance import Address, Found, Run, Unreadable, Wanted, find, token_of
 from standfast.app.stack_look import is_stack
 from standfast.cli import output
 from standfast.kernel.errors import NotFoundError, StandfastError, TransientError
+
+if TYPE_CHECKING:
+    from standfast.app.client import Reply
 
 #: No command waits longer than this for one answer, unless it says so.
 CALL_S = 10.0
@@ -94,6 +96,9 @@ def ask(
 ) -> Reply:
     """Make one call to the API at ``address``."""
     wanted = {key: str(value) for key, value in (query or {}).items() if value not in (None, "")}
+
+    # A stack of services has no API to ask, and the client is large.
+    from standfast.app.client import ApiClient, ClientLimits  # noqa: PLC0415
 
     async def exchange() -> Reply:
         limits = ClientLimits(total_s=total_s, connect_s=total_s)

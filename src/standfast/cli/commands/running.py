@@ -8,14 +8,12 @@ from typing import Annotated
 
 import typer
 
-from standfast.api.serve import serve_plane
 from standfast.app.config import Config, load_config
 from standfast.app.declared import stacks_of
 from standfast.app.down import ORDERLY_S, Down, Ended, bring_down
 from standfast.app.instance import Address
 from standfast.app.reporters import reporter_for
 from standfast.app.stack_up import accompany, restarts_so_far, start, wait_until_up
-from standfast.app.up import run_up
 from standfast.cli.output import Printer, say
 from standfast.cli.registry import command
 from standfast.cli.session import Session
@@ -96,6 +94,10 @@ def up(  # noqa: PLR0913, PLR0917 - typer takes each option as an argument
                 "--detach and --wait are for stacks of services; this configuration has an API or evaluates",
                 fix=f"standfast up {blueprint}",
             )
+        # The server of the API and what stands behind it are large, and a stack has none of it.
+        from standfast.api.serve import serve_plane  # noqa: PLC0415
+        from standfast.app.up import run_up  # noqa: PLC0415
+
         running = run_up(config, serve_api=serve_plane, reporter=reporter, started_from=Path.cwd())
         return _ended(session, config, asyncio.run(running))
     if not (detach or wait):
