@@ -128,14 +128,14 @@ def _recognised(spec: ServiceSpec, last: End) -> Held | None:
         )
     if last.is_permanent:
         name = "".join(word.capitalize() for word in last.cls.split("_"))
-        return Held(name, f"{_said(last)} ({'; '.join(last.evidence)})", _cure(spec, last), _NEVER_S)
+        return Held(name, _said(last), _cure(spec, last), _NEVER_S)
     if is_exit and last.status.code in PERMANENT_CODES:
         meaning = PERMANENT_CODES[last.status.code]
         message = f"{last.status.text}, {meaning}{_line(last)}"
         return Held("Permanent", message, _cure(spec, last), _NEVER_S)
     if last.action in _UNTIL_CLEAR:
         name = "".join(word.capitalize() for word in last.cls.split("_"))
-        return Held(name, f"{_said(last)} ({'; '.join(last.evidence)})", _cure(spec, last), _CLEAR_S)
+        return Held(name, _said(last), _cure(spec, last), _CLEAR_S)
     return None
 
 
