@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -72,12 +73,31 @@ def start(config: Config, *, started_from: Path) -> int:
     data_dir = config.data_dir
     run = read_run(data_dir)
     if isinstance(run, Run) and run.is_alive:
-        ask(data_dir, "declare", services=[spec_to_dict(spec) for spec in specs])
-        write_stack(config, specs, started_from)
-        return run.process.pid
+        if {spec.driver for spec in specs} <= _drivers_of(data_dir):
+            ask(data_dir, "declare", services=[spec_to_dict(spec) for spec in specs])
+            write_stack(config, specs, started_from)
+            return run.process.pid
+        _let_go(data_dir, run)
     with hold.held(data_dir):
         write_stack(config, specs, started_from)
     return spawn(data_dir)
+
+
+def _drivers_of(data_dir: Path) -> frozenset[str]:
+    """Return the drivers that the supervisor of ``data_dir`` was started with."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        stack = json.loads((data_dir / STACK_NAME).read_bytes())
+        return frozenset({"process", *(str(one["driver"]) for one in stack["services"])})
+    return frozenset({"process"})
+
+
+def _let_go(data_dir: Path, run: Run) -> None:
+    """Have a supervisor leave what runs to the next one, which is started with other drivers."""
+    ask(data_dir, "leave")
+    until_s = time.monotonic() + _START_S
+    # Each turn looks once; bounded by the time for a start.
+    while run.is_alive and time.monotonic() < until_s:
+        time.sleep(0.02)
 
 
 def write_stack(config: Config, specs: Sequence[ServiceSpec], started_from: Path) -> None:

@@ -140,12 +140,14 @@ class Supervisor:
         """Stop services, and start them no more until they are released."""
         for name in names:
             self._memory.hold(name, who, why)
+            self._note("service.held_by_person", name, {"who": who, "why": why})
             self._services[name].hold(who, why)
 
     def release(self, names: Iterable[str], who: str) -> None:
         """Take back every hold of services; what they were held for is tried again at once."""
         for name in names:
-            self._memory.release(name, who)
+            self._memory.release(name)
+            self._note("service.released", name, {"who": who})
             self._services[name].release()
 
     def restart(self, names: Iterable[str], who: str, *, only: bool = False) -> tuple[str, ...]:
@@ -155,12 +157,22 @@ class Supervisor:
             running = {name for name, service in self._services.items() if service.watch is not None}
             wanted |= dependants(list(self.specs().values()), wanted) & running
         for name in sorted(wanted):
-            self._memory.note("service.restart_asked", name, {"who": who})
+            self._note("service.restart_asked", name, {"who": who})
             self._services[name].restart(who)
         return tuple(sorted(wanted))
 
+    def _note(self, kind: str, name: str, body: Mapping[str, object]) -> None:
+        """Put an action on record with the file that declares what it is about (L1)."""
+        spec = self._services[name].spec
+        self._memory.note(kind, name, {**body, "file": spec.file, "line": spec.line})
+
     def declare(self, specs: Sequence[ServiceSpec]) -> None:
-        """Take over another declaration of the whole stack: begin what is new, end what is gone."""
+        """Take over another declaration of the whole stack: begin what is new, end what is gone.
+
+        Raises KeyError, before anything is changed, for a driver that this supervisor was not started with.
+        """
+        for spec in specs:
+            self._machine.driver(spec.driver)
         assert self._group is not None, "the supervisor runs"
         wanted = {spec.name: spec for spec in specs}
         gone = {name: self._services.pop(name) for name in list(self._services) if name not in wanted}

@@ -320,7 +320,7 @@ class Service:
         end = await self._endings.record(watch, outcome, asked_by=asked_by)
         await running.gone()
         self._watch = None
-        self._around.machine.driver(self.spec.driver).forget(running)
+        self._around.machine.driver(watch.spec.driver).forget(running)  # The one that began it.
         self._follow(end)
         return outcome
 
