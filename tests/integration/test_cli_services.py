@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -103,6 +106,38 @@ def test_a_hold_names_who_and_why_everywhere_until_it_is_released(well: Stack) -
     finally:
         assert well.data("release", "api")["released"] == ["api"]
     well.until("api", "ready")
+
+
+def test_l1_each_action_is_on_record_with_the_absolute_file_that_declares_its_service(well: Stack) -> None:
+    well.data("hold", "extra", "--reason", "to be recorded")
+    well.data("release", "extra")
+    well.until("extra", "ready")
+
+    def recorded() -> dict[str, dict[str, object]]:
+        store = sqlite3.connect(f"file:{well.data_dir / 'services.db'}?mode=ro", uri=True)
+        with contextlib.closing(store):
+            rows = store.execute("SELECT kind, body FROM fact WHERE subject = 'extra'").fetchall()
+        return {kind: json.loads(body) for kind, body in rows}
+
+    wait_until(lambda: "service.released" in recorded(), what="the writer has written")
+    for kind in ("service.held_by_person", "service.released"):
+        assert recorded()[kind]["file"] == str(well.folder.resolve() / "standfast.toml"), kind
+        assert "@" in str(recorded()[kind]["who"])
+
+
+def test_l3_a_limit_stands_beside_what_is_used(tmp_path: Path) -> None:
+    stack = small_stack(tmp_path / "stack")
+    text = (stack.folder / "standfast.toml").read_text()
+    more = '[[services]]\nname = "small"\ncommand = ["sleep", "600"]\nlimits = { memory_bytes = 50000000 }\n'
+    (stack.folder / "standfast.toml").write_text(f"{text}\n{more}")
+    try:
+        stack.run("up", "--detach")
+        stack.until("small", "ready")
+        row = next(row for row in stack.data("status")["services"] if row["name"] == "small")
+        assert row["memory_limit_bytes"] == 50_000_000 > row["memory_bytes"] > 0
+        assert " / 50 MB" in stack.run("status").stdout
+    finally:
+        stack.clean_up()
 
 
 def test_what_only_an_api_knows_is_refused_by_name(well: Stack) -> None:

@@ -101,7 +101,9 @@ def test_migrations_are_numbered_without_a_gap_and_for_both_stores() -> None:
         wanted = list(range(1, len(numbers["sqlite"]) + 1))
         # A supervisor's memory is its host's own: it must be there before any server is.
         is_of_host = folder.parent.name == "services"
-        assert numbers == ({"sqlite": wanted} if is_of_host else {"sqlite": wanted, "postgres": wanted}), folder
+        assert numbers == ({"sqlite": wanted} if is_of_host else {"sqlite": wanted, "postgres": wanted}), (
+            folder
+        )
 
 
 def test_the_changelog_tells_of_this_version() -> None:

@@ -80,7 +80,7 @@ def _print_services(out: Printer, services: Sequence[Mapping[str, Any]]) -> None
     rows = [
         (
             s["name"], s["state"], s["pid"], _span(s.get("uptime_s")), s["restarts"],
-            _size(s.get("memory_bytes")), _took(s.get("ready_after_s")), s["since"], s["reason"],
+            _of_limit(s), _took(s.get("ready_after_s")), s["since"], s["reason"],
             s["message"],
         )
         for s in services
@@ -90,6 +90,12 @@ def _print_services(out: Printer, services: Sequence[Mapping[str, Any]]) -> None
     )  # fmt: skip
     if rows:
         out.table(headings, rows)
+
+
+def _of_limit(service: Mapping[str, Any]) -> str:
+    """Return the memory that a service uses, and its limit where it has one (L3)."""
+    used, limit = _size(service.get("memory_bytes")), service.get("memory_limit_bytes") or 0
+    return f"{used} / {_size(limit)}" if limit else used
 
 
 def _matrix_line(matrix: Mapping[str, Any]) -> str:

@@ -133,13 +133,11 @@ class History:
         since = iso(self._clock.wall())
         self._holds[service] = (who, why, since)
         self._put("hold", {"service": service, "who": who, "why": why, "since": since})
-        self.note("service.held_by_person", service, {"who": who, "why": why})
 
-    def release(self, service: str, who: str) -> None:
+    def release(self, service: str) -> None:
         """Take back a person's hold."""
         self._holds.pop(service, None)
         self._put("release", {"service": service})
-        self.note("service.released", service, {"who": who})
 
     def note(self, kind: str, service: str, body: Mapping[str, object]) -> None:
         """Put on record what was decided or done."""

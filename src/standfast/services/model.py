@@ -412,6 +412,9 @@ class ServiceView:
     depends_on: tuple[str, ...] = ()
     uptime_s: float = 0.0
     memory_bytes: int = 0
+    memory_limit_bytes: int = 0
+    cpus_limit: float = 0.0
+    is_limited_by_kernel: bool = False
     ready_after_s: float | None = None
     grace_s: float = 0.0
     usual_ready_s: float | None = None

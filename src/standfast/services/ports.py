@@ -263,7 +263,7 @@ class Memory(Protocol):
         """Keep a person's hold until it is released."""
         ...
 
-    def release(self, service: str, who: str) -> None:
+    def release(self, service: str) -> None:
         """Take back a person's hold."""
         ...
 

@@ -138,7 +138,7 @@ def test_v_the_placeholder_of_alertmanager_is_not_expanded(stack: LintReport) ->
     assert of(stack, "receiver-undefined") == []
 
 
-def test_l4_l5_the_gpu_images_are_right_and_one_pin_is_not(stack: LintReport) -> None:
+def test_l4_l5_l6_the_gpu_images_are_right_and_one_pin_is_not(stack: LintReport) -> None:
     for rule in ("cuda-too-old", "cudnn-tag", "nightly-without-pre", "torch-replaced", "install-swallowed"):
         assert of(stack, rule) == [], rule
     assert places(stack, "torch-too-old") == ["dockerfiles/requirements.inference_service.txt:4"]

@@ -118,7 +118,7 @@ def test_a_hold_survives_until_it_is_released(history: Open) -> None:
     held = second.held_by("web")
     assert held is not None
     assert held[:2] == ("ann", "mends it")
-    second.release("web", "bob")
+    second.release("web")
     assert history().held_by("web") is None
 
 
