@@ -58,7 +58,6 @@ def main() -> int:
     parser.add_argument("--lifeline-fd", default=-1, type=int)
     parser.add_argument("--largest-file", default=0, type=int)
     parser.add_argument("--blames", default="", help="anything: every episode fails by the subject's doing")
-    parser.add_argument("--supervisor-pid", default=0, type=int)
     options = parser.parse_args()
     configure_logs()
     if options.largest_file:
@@ -68,7 +67,6 @@ def main() -> int:
     wanted = ExecutorOptions(
         name=options.name, url=options.url, token=options.token, spool=options.spool,
         capacity=options.capacity, poll_s=0.1, drain_s=options.drain_s, call_s=2.0,
-        supervisor_pid=options.supervisor_pid,
     )  # fmt: skip
     diary = None if options.largest_file else options.spool.parent / "diary"
     runner = TimedRunner(options.seconds, diary, blames=bool(options.blames))

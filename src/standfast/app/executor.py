@@ -38,8 +38,6 @@ log = structlog.get_logger(__name__)
 #: A runner ends an episode at its own limit; one that has not by this factor has failed itself.
 _OVERRUN_FACTOR, _OVERRUN_S = 1.5, 10.0
 _SECOND_LOOK_S = 0.5
-#: Names the process of `standfast up` to the executors that it starts.
-SUPERVISOR_VARIABLE = "STANDFAST_SUPERVISOR_PID"
 
 
 class Runner(Protocol):
@@ -59,8 +57,7 @@ class ExecutorOptions:
     """Who the executor is, where its API is, and how much it does; seconds.
 
     ``drain_s`` bounds how long episodes may go on after a stop was asked for, ``flush_s`` how long giving
-    back and the last delivery may each take then; ``call_s`` bounds every other call. ``supervisor_pid`` is
-    the parent whose death ends us and the subjects beside us, or 0.
+    back and the last delivery may each take then; ``call_s`` bounds every other call.
     """
 
     name: str
@@ -73,7 +70,6 @@ class ExecutorOptions:
     drain_s: float = 5.0
     flush_s: float = 3.0
     call_s: float = 10.0
-    supervisor_pid: int = 0
 
 
 class Executor:
@@ -202,13 +198,9 @@ class Executor:
         A subject on this machine may be ended by whatever ends us, and a moment before us: then its silence
         is our doing and must not be charged to it (I6).
         """
-        if not self._must_end():
+        if not self._stop.is_set():
             await wait_any(self._stop, seconds=_SECOND_LOOK_S)
-        return self._must_end()
-
-    def _must_end(self) -> bool:
-        is_orphan = self._options.supervisor_pid and os.getppid() != self._options.supervisor_pid
-        return bool(is_orphan) or self._stop.is_set()
+        return self._stop.is_set()
 
     async def _episode(self, lease: Leased) -> EpisodeReport:
         """Run the episode of a lease; whatever goes wrong on our side becomes a report that says so."""

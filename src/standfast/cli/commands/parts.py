@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import typer
 from standfast.api.app import create_app
 from standfast.api.serve import address_of, bind, serve
 from standfast.app.config import Config, load_config, parse_config
-from standfast.app.executor import SUPERVISOR_VARIABLE, ExecutorOptions, serve_executor
+from standfast.app.executor import ExecutorOptions, serve_executor
 from standfast.app.instance import TOKEN_NAME
 from standfast.app.logs import configure_logs
 from standfast.app.plane import ControlPlane
@@ -113,15 +112,9 @@ def executor(
         capacity=concurrency or chosen.executor.concurrency,
         poll_s=chosen.executor.poll_s,
         submit_batch=chosen.executor.submit_batch,
-        supervisor_pid=_supervisor_pid(),
     )
     asyncio.run(_executor(options, chosen))
     _emit_end(session)
-
-
-def _supervisor_pid() -> int:
-    said = os.environ.get(SUPERVISOR_VARIABLE, "")
-    return int(said) if said.isascii() and said.isdigit() else 0
 
 
 async def _executor(options: ExecutorOptions, config: Config) -> None:
