@@ -107,6 +107,11 @@ class StackProcess:
 
         wait_until(holds, within_s=within_s, what=f"all are {state}")
 
+    def lives(self, name: str) -> list[dict[str, Any]]:
+        """Return what is on record of the lives of a service, the latest first."""
+        found: list[dict[str, Any]] = ask(self.data_dir, "lives", service=name)
+        return found
+
     def life(self, name: str) -> Life:
         """Return what the shim of a service has written down."""
         life = read_life(self.data_dir / LIVES_NAME / name)
