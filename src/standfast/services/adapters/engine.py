@@ -192,6 +192,8 @@ class EngineLink:
         if not self.is_up:
             raise EngineDownError(self.why_down)
         try:
+            # An engine that was just killed is met here: the SDK would leave the socket open.
+            _knock(self.host)
             return work()
         except APIError as error:
             text = str(error.explanation or error)
