@@ -20,8 +20,9 @@ from standfast.services.adapters.journal import FileJournal
 
 _SAVE_S = 1.0
 _RETRY_S = 0.5
-#: A container that floods its log must not take the supervisor's time from all others.
-_MOST_BYTES_A_SECOND = 4_000_000
+#: A container that floods its log must not take the supervisor's time from all others: copying it may use
+#: this share of a processor. What it cannot keep up with waits in the engine's file, which is bounded.
+_MOST_SHARE = 0.1
 
 
 class Cursor(NamedTuple):
@@ -106,7 +107,7 @@ class LogCopy:
                 os.write(log, text[skipped:])
             if time.monotonic() - self._saved_s > _SAVE_S:
                 self._keep(log)
-            pace.keep(len(text), self._closing)
+            pace.keep(self._closing)
 
     def _is_fresh(self, ns: int) -> bool:
         """Whether an entry was not copied yet; of entries at the cursor's very time, the first ones were."""
@@ -145,14 +146,15 @@ def _lines(stream: Any) -> Iterator[bytes]:
 
 
 class _Pace:
-    """Keeps the copying of one log below a number of bytes a second."""
+    """Keeps the time that this thread uses below its share of each second."""
 
     def __init__(self) -> None:
-        self._since_s, self._bytes = time.monotonic(), 0
+        self._since_s, self._used_s = time.monotonic(), time.thread_time()
 
-    def keep(self, count: int, closing: threading.Event) -> None:
-        self._bytes += count
-        if self._bytes < _MOST_BYTES_A_SECOND:
+    def keep(self, closing: threading.Event) -> None:
+        """Wait out the second where its share is used up."""
+        passed_s, used_s = time.monotonic() - self._since_s, time.thread_time() - self._used_s
+        if passed_s < 1.0 and used_s < _MOST_SHARE:
             return
-        closing.wait(max(0.0, 1.0 - (time.monotonic() - self._since_s)))
-        self._since_s, self._bytes = time.monotonic(), 0
+        closing.wait(max(0.0, used_s / _MOST_SHARE - passed_s))
+        self._since_s, self._used_s = time.monotonic(), time.thread_time()
