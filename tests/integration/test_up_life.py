@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from integration.instances import Up, command, json_of, nothing_lives, small_config
+from integration.instances import Up, command, free_ports, json_of, nothing_lives, small_config
 from integration.processes import lives, pid_in, wait_until
 from standfast.app.config import load_config
 from standfast.app.instance import read_run
@@ -23,15 +23,15 @@ from standfast.app.plane import ControlPlane
 from standfast.app.reporters import LineReporter
 from standfast.app.up import run_up
 from standfast.facts.model import Broken
-from standfast.services.adapters import procfs
+from standfast.services.adapters.lives import LIVES_NAME, all_lives
 
 SEED = int(os.environ.get("STANDFAST_SEED", "20"))
 
 STUBBORN = """
 [[services]]
 name = "stubborn"
-command = ["{python}", "stubborn.py"]
-stop_timeout_s = 30
+command = ["{{python}}", "stubborn.py"]
+stop_timeout_s = {stop_s}
 """
 
 STUBBORN_PROGRAM = """
@@ -59,8 +59,8 @@ def start() -> Iterator[Start]:
         up.clean_up()
 
 
-def stubborn_config(folder: Path) -> Path:
-    small_config(folder, more=STUBBORN)
+def stubborn_config(folder: Path, *, stop_s: int = 30) -> Path:
+    small_config(folder, more=STUBBORN.format(stop_s=stop_s))
     (folder / "stubborn.py").write_text(STUBBORN_PROGRAM)
     return folder
 
@@ -99,7 +99,7 @@ def test_up_publishes_and_down_ends_all_of_it(tmp_path: Path, start: Start) -> N
     wait_until(lambda: published(up), within_s=40.0)
     assert (up.data_dir / "token").stat().st_mode & 0o777 == 0o600
     assert (up.data_dir / "executors" / "token").stat().st_mode & 0o777 == 0o600
-    wait_until(lambda: {c.name for c in up.run().children} >= {"miner-1", "executor-1", "guardian"})
+    wait_until(lambda: {c.name for c in up.run().children} >= {"miner-1", "executor-1"})
     assert json_of(command(tmp_path, "status", "--json"))["data"]["verdict"] == "PASS"
     down = command(tmp_path, "down")
     assert down.returncode == 0, down.stderr
@@ -170,44 +170,54 @@ def test_a_port_in_use_is_refused_and_names_who_has_it(tmp_path: Path, start: St
     assert nothing_lives(up)
 
 
-def test_after_a_kill_nine_nothing_is_left_and_the_next_up_works(tmp_path: Path, start: Start) -> None:
-    first = start(stubborn_config(tmp_path))
+def pids(up: Up) -> dict[str, int]:
+    """Return the process of each service of an instance that runs or was killed."""
+    return {life.name: life.child.pid for life in all_lives(up.data_dir / LIVES_NAME)}
+
+
+def test_after_a_kill_nine_everything_goes_on_and_the_next_up_takes_it_back(
+    tmp_path: Path, start: Start
+) -> None:
+    # At the same address, or executors would be declared otherwise and be restarted in order.
+    port = str(free_ports(1)[0])
+    first = start(stubborn_config(tmp_path), "--port", port)
     wait_until(lambda: pid_in(tmp_path / "hidden"), within_s=40.0)
     wait_until(lambda: settled(first), within_s=40.0)
-    before = len(first.members())
-    assert before >= 5, "a miner, an executor and its fork server, the stubborn pair, the guardian"
+    before = pids(first)
+    assert set(before) == {"miner-1", "executor-1", "stubborn"}
     first.popen.kill()
     assert first.popen.wait() == -signal.SIGKILL
-    wait_until(lambda: not first.members(), within_s=10.0, what="no child is left")
+    time.sleep(0.5)
+    assert all(lives(pid) for pid in (*before.values(), pid_in(tmp_path / "hidden")))
     assert command(tmp_path, "status").returncode == 7
-    (tmp_path / "hidden").unlink()
-    second = start(tmp_path)
+    second = start(tmp_path, "--port", port)
     second.until_told("was killed")
-    wait_until(lambda: settled(second), within_s=40.0)
+    second.until_up()
+    wait_until(lambda: settled(second), within_s=40.0, what="rounds go on")
+    assert pids(second) == before, "nothing was started twice, nothing ended"
     assert cut_short(second) == 130
+    assert nothing_lives(second)
+    assert not lives(pid_in(tmp_path / "hidden"))
+
+
+def test_at_another_address_only_the_executors_begin_anew(tmp_path: Path, start: Start) -> None:
+    first = start(small_config(tmp_path))
+    wait_until(lambda: settled(first), within_s=40.0)
+    before = pids(first)
+    first.popen.kill()
+    first.popen.wait()
+    second = start(tmp_path)
+    second.until_up()
+    # The executor of the old address drains first.
+    wait_until(lambda: not lives(before["executor-1"]), within_s=40.0)
+    wait_until(lambda: pids(second).get("executor-1") not in (None, before["executor-1"]), within_s=20.0)
+    assert pids(second)["miner-1"] == before["miner-1"]
+    assert second.stop() == 0
     assert nothing_lives(second)
 
 
-def test_what_nobody_was_left_to_end_is_ended_by_the_next_up(tmp_path: Path, start: Start) -> None:
-    first = start(stubborn_config(tmp_path))
-    wait_until(lambda: pid_in(tmp_path / "hidden"), within_s=40.0)
-    wait_until(lambda: first.run() is not None and "guardian" in {c.name for c in first.run().children})
-    guardian = next(c.identity for c in first.run().children if c.name == "guardian")
-    assert procfs.send(guardian, signal.SIGSTOP)
-    first.popen.kill()
-    first.popen.wait()
-    hidden = pid_in(tmp_path / "hidden")
-    time.sleep(1.0)
-    assert lives(hidden), "the guardian was stopped and this one ignores SIGTERM"
-    second = start(tmp_path)
-    second.until_up()
-    assert not lives(hidden)
-    assert not lives(guardian.pid)
-    assert cut_short(second) == 130
-
-
 def test_down_after_a_kill_nine_ends_what_was_left(tmp_path: Path, start: Start) -> None:
-    up = start(stubborn_config(tmp_path))
+    up = start(stubborn_config(tmp_path, stop_s=1))
     wait_until(lambda: pid_in(tmp_path / "hidden"), within_s=40.0)
     up.popen.kill()
     up.popen.wait()

@@ -44,7 +44,7 @@ stop_timeout_s = 15
 """
 
 #: How often each kind of process is chosen; ``all`` is everything of the instance at once.
-WEIGHTS = {"main": 7, "executor": 4, "fork server": 2, "episode": 4, "miner": 3, "guardian": 1, "all": 2}
+WEIGHTS = {"main": 7, "executor": 4, "fork server": 2, "episode": 4, "miner": 3, "shim": 3, "all": 2}
 
 
 class Network:
@@ -95,16 +95,20 @@ class Network:
 
 
 def _role(identity: Identity) -> str:
-    """Return what a process of the instance is, by its mark and by its parent's."""
-    name = procfs.mark_of(identity.pid).split("/")[2:3]
-    service = name[0] if name else ""
-    if not service.startswith("executor"):
-        return "guardian" if service == "guardian" else "miner"
+    """Return what a process of the instance is, by its mark and its parent's; a host counts as a shim."""
+    name = _service_of(identity.pid)
+    if not name.startswith("executor"):
+        return "miner" if name else "shim"
     depth, stat = 0, procfs.read_stat(identity.pid)
     # Bounded by the depth of an executor's tree: itself, its fork server, an episode.
-    while stat is not None and depth < 2 and procfs.mark_of(stat.parent).split("/")[2:3] == name:
+    while stat is not None and depth < 2 and _service_of(stat.parent) == name:
         depth, stat = depth + 1, procfs.read_stat(stat.parent)
     return ("executor", "fork server", "episode")[depth]
+
+
+def _service_of(pid: int) -> str:
+    """Return which service a process belongs to, by its mark: INSTANCE/SERVICE/LIFE/; of shims none."""
+    return procfs.mark_of(pid).rsplit("/", 3)[-3] if procfs.mark_of(pid).count("/") >= 2 else ""
 
 
 @pytest.fixture

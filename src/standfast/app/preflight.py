@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from standfast.app import hold
 from standfast.app.config import Config
 from standfast.app.environment_trial import try_environments
 from standfast.app.instance import Run, read_run
@@ -23,7 +24,7 @@ from standfast.facts.store import FactStore
 from standfast.kernel.clock import Clock, SystemClock
 from standfast.kernel.errors import ConfigError, StandfastError
 from standfast.kernel.verdict import Gate
-from standfast.services.adapters.procfs import listener
+from standfast.services.adapters.procfs import listener, mark_of
 
 #: What the control plane itself has open: store, logs, sockets, libraries.
 _OWN_FILES = 200
@@ -129,8 +130,16 @@ def _ports(config: Config) -> tuple[PortSample, ...]:
     if _is_running(config):
         return ()
     wanted = [("the API", config.api.host, config.api.port)]
-    wanted += [(f"service {s.name}", "127.0.0.1", s.port) for s in config.services if s.port]
+    mark = hold.mark_of(config.data_dir)
+    # What an earlier run left running is taken back, with its port.
+    ports = [(s.name, s.port) for s in config.services if s.port and not _is_ours(s.port, mark)]
+    wanted += [(f"service {name}", "127.0.0.1", port) for name, port in ports]
     return tuple(probe_port(purpose, host, port, _holder) for purpose, host, port in wanted)
+
+
+def _is_ours(port: int, mark: str) -> bool:
+    found = listener(port)
+    return found is not None and mark_of(found.pid).startswith(mark)
 
 
 def _holder(port: int) -> str:
