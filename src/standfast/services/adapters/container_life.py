@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import signal
 import threading
 import time
@@ -43,6 +44,8 @@ _LAST_WORDS_S = 3.0
 _SOON_S, _LATER_S = 0.1, 1.0
 _MEMORY_AGE_S = 5.0
 _LOOK_S = 0.05
+#: What the engine's own event of an end may take; whoever asks before it comes hears less.
+_EVENT_S = 0.5
 #: What engines give a container that says nothing about it.
 _GRACE_S = 10.0
 _KILL_WAIT_S = 10.0
@@ -71,6 +74,7 @@ class ContainerRunning:
         self._copy: LogCopy | None = None
         self._news: Callable[[], None] = lambda: None
         self._identity: Identity | None = None
+        self._handle: int | None = None
         self._is_paused = self._is_stop_asked = self._is_ending = False
         self._is_proving = self._is_closed = False
         self._writing = threading.Lock()
@@ -203,6 +207,7 @@ class ContainerRunning:
         """Stop watching it; it goes on. Nothing is written down after this."""
         with self._writing:
             self._is_closed = True
+        self._let_go()
         if self._copy is not None:
             self._copy.close()
         for task in self._tasks:
@@ -217,7 +222,7 @@ class ContainerRunning:
             self._ooms += 1
         elif action in ("die", "died"):
             self.look(event.state or {"State": state_of(event.attributes)}, was_heard=True)
-        elif action == "destroy":
+        elif action in ("destroy", "remove"):
             self._finish(Outcome(None, lost="its container was removed"))
         elif event.state is not None:
             self.look(event.state, was_heard=True)
@@ -247,7 +252,8 @@ class ContainerRunning:
         if 0 < nanoseconds(str(state.get("StartedAt") or "")) < self._began_ns:
             return  # What was looked at before this life began.
         if not state.get("Running"):
-            self._finish(outcome_of(state, self._watched(was_heard, engine_started_at)))
+            outcome = outcome_of(state, self._watched(was_heard, engine_started_at))
+            self._finish(outcome._replace(ended_s=self._ended_s(state)))
         elif state.get("StartedAt") and life_of(self.container, state) != self.life:
             self._finish(Outcome(None, lost="its container was started anew by somebody else"))
         else:
@@ -256,7 +262,7 @@ class ContainerRunning:
     def _note_running(self, inspected: Mapping[str, Any]) -> None:
         state, config = inspected["State"], inspected.get("Config") or {}
         self._is_paused = bool(state.get("Paused"))
-        self._identity = process_of(self.container, state) if self._link.is_local else None
+        self._watch_process(process_of(self.container, state) if self._link.is_local else None)
         health = state.get("Health") or state.get("Healthcheck") or {}
         status = str(health.get("Status") or "")
         self._health = "" if status == "none" else status
@@ -271,6 +277,13 @@ class ContainerRunning:
             self._is_proving = True
             self._begin(self._prove())
         self._news()
+
+    def _ended_s(self, state: Mapping[str, Any]) -> float:
+        """Return when it ended, monotonic, by the engine's word: it may be long ago."""
+        now_s = time.monotonic()
+        finished_at = nanoseconds(str(state.get("FinishedAt") or "")) / 1e9
+        ago_s = time.time() - finished_at if finished_at else 0.0
+        return min(now_s, max(self.started_s, now_s - ago_s))
 
     def _watched(self, was_heard: bool, engine_started_at: float | None) -> Watched:
         is_recent = time.monotonic() - self._asked_s < self._grace_s + _KILL_WAIT_S
@@ -303,7 +316,7 @@ class ContainerRunning:
                 await asyncio.wait_for(self._copied.wait(), _LAST_WORDS_S)
             self._copy.close()
         if not self._ended.done():
-            self._ended.set_result(outcome._replace(ended_s=ended_s))
+            self._ended.set_result(outcome._replace(ended_s=outcome.ended_s or ended_s))
         self._news()
 
     async def _stop(self) -> None:
@@ -369,6 +382,44 @@ class ContainerRunning:
         with contextlib.suppress(OSError):
             stats = await self._link.call("stats", self.container, stream=False, one_shot=True)
             self._memory = int((stats.get("memory_stats") or {}).get("usage") or 0)
+
+    def _watch_process(self, identity: Identity | None) -> None:
+        """Hear from the kernel when its process ends: an engine may tell only when it is asked (podman)."""
+        if identity == self._identity and self._handle is not None:
+            return
+        self._let_go()
+        self._identity = identity
+        self._handle = procfs.open_handle(identity) if identity is not None else None
+        if self._handle is not None:
+            asyncio.get_running_loop().add_reader(self._handle, self._note_process_gone)
+
+    def _let_go(self) -> None:
+        if self._handle is not None:
+            asyncio.get_running_loop().remove_reader(self._handle)
+            os.close(self._handle)
+            self._handle = None
+
+    def _note_process_gone(self) -> None:
+        self._let_go()
+        self._news()
+        self._begin(self._ask_how_it_ended())
+
+    async def _ask_how_it_ended(self) -> None:
+        """Ask the engine where its event does not come by itself."""
+        wait_s = _EVENT_S
+        # Each turn asks once, less and less often; ends with the life, or with the engine.
+        while not self._is_ending and self._link.is_up:
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2.0, _KILL_WAIT_S)
+            if self._is_ending:
+                return
+            try:
+                self.look(await self._link.call("inspect_container", self.container), was_heard=True)
+            except EngineRefusedError as error:
+                if error.is_missing:
+                    self.look(None)
+            except EngineDownError:
+                return
 
     def _note(self, **changed: Any) -> None:
         """Keep a change of the record; called in the loop, and by the thread that copies the output."""

@@ -34,7 +34,7 @@ _RETRY_S = 0.5
 _FIRST_S = 5.0
 _CONNECTIONS = 64
 _EVENTS = (
-    "die", "died", "oom", "kill", "start", "pause", "unpause", "health_status", "destroy",
+    "die", "died", "oom", "kill", "start", "pause", "unpause", "health_status", "destroy", "remove",
     "tag", "untag", "delete", "import", "load", "pull",
 )  # fmt: skip
 _TROUBLE = (DockerException, HTTPError, OSError, ValueError)

@@ -51,7 +51,7 @@ class LocalRunning:
         self._gone = asyncio.Event()
         self._burying: asyncio.Task[None] | None = None
         self._news: Callable[[], None] = lambda: None
-        self._handle = _open_handle(life.shim)
+        self._handle = procfs.open_handle(life.shim)
         if self._handle is None:
             self._note_shim_gone()
         else:
@@ -366,18 +366,6 @@ def _remove(groups: Iterable[str]) -> None:
     for folder in groups:
         with contextlib.suppress(OSError):
             Path(folder).rmdir()
-
-
-def _open_handle(identity: Identity) -> int | None:
-    """Return a pidfd of exactly this process, or None where it is gone."""
-    try:
-        handle = os.pidfd_open(identity.pid)
-    except OSError:
-        return None
-    if procfs.is_alive(identity):
-        return handle
-    os.close(handle)
-    return None
 
 
 def _program(spec: ServiceSpec) -> str | None:

@@ -191,6 +191,18 @@ def name_of(pid: int) -> str:
     return ""
 
 
+def open_handle(identity: Identity) -> int | None:
+    """Return a pidfd of exactly this process, to be closed by the caller; None where it is gone."""
+    try:
+        handle = os.pidfd_open(identity.pid)
+    except OSError:
+        return None
+    if is_alive(identity):
+        return handle
+    os.close(handle)
+    return None
+
+
 def command_of(pid: int) -> str:
     """Return the program's name and, for an interpreter, the script; never its other arguments.
 

@@ -68,7 +68,7 @@ class UnitRunning:
         self._ended: asyncio.Future[Outcome] = loop.create_future()
         self._news: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._handle = _pidfd(self.identity)
+        self._handle = procfs.open_handle(self.identity) if unit.pid else None
         if self._handle is None:
             self._begin(self._settle())
         else:
@@ -371,19 +371,6 @@ def _has_run(path: Path) -> bool:
         status = path.read_text("utf-8").split()[2]
         return not (status.isdecimal() and int(status) in _BEFORE_THE_PROGRAM)
     return False
-
-
-def _pidfd(identity: Identity) -> int | None:
-    if not identity.pid:
-        return None
-    try:
-        handle = os.pidfd_open(identity.pid)
-    except OSError:
-        return None
-    if procfs.is_alive(identity):
-        return handle
-    os.close(handle)
-    return None
 
 
 async def _call(*words: str) -> tuple[int, str]:
