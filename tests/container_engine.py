@@ -221,17 +221,22 @@ def _unpacked() -> Path:
     above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(above) / "standfast-tests" / "engine"
     if (folder / "filled").exists():
-        return folder / "root"
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "packages").mkdir(parents=True)
-    _call(["apt-get", "download", *_PACKAGES], folder / "packages")
-    for package in sorted((folder / "packages").glob("*.deb")):
-        _call(["dpkg", "-x", str(package), str(folder / "root")], folder)
-    # What the package's own script would link.
-    (folder / "root/usr/sbin/iptables").symlink_to("xtables-nft-multi")
-    shutil.rmtree(folder / "packages")
-    (folder / "filled").write_text("")
-    return folder / "root"
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+        packages, root = Path(made) / "packages", Path(made) / "root"
+        packages.mkdir()
+        _call(["apt-get", "download", *_PACKAGES], packages)
+        for package in sorted(packages.glob("*.deb")):
+            _call(["dpkg", "-x", str(package), str(root)], packages)
+        # What the package's own script would link.
+        (root / "usr/sbin/iptables").symlink_to("xtables-nft-multi")
+        (root / "filled").write_text("")
+        shutil.rmtree(folder, ignore_errors=True)
+        # Whoever fills it at the same time fills it with the same.
+        with contextlib.suppress(OSError):
+            root.rename(folder)
+    return folder
 
 
 def _call(argv: list[str], folder: Path) -> None:

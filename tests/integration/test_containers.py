@@ -215,6 +215,31 @@ def test_the_death_of_the_engine_ends_no_container_and_its_return_is_nobodys_fai
     stand.run(body)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_without_an_engine_a_new_supervisor_sees_what_runs_and_ends_it_when_asked(lab: Lab) -> None:
+    specs = lab.declare("services:\n" + service("one", STAYS.format(""), "restart: always"))
+    first = lab.stand(*specs)
+
+    async def until_it_runs() -> None:
+        await eventually(first.is_in("one", "ready"), within_s=20)
+
+    first.leave_after(until_it_runs)
+    pid = lab.pid("one")
+    lab.engine.kill()
+    second = lab.stand(*specs)
+
+    async def body() -> None:
+        await eventually(second.is_in("one", "ready"))
+        assert second.view("one")["pid"] == pid
+        assert second.view("one")["starts"] == 1
+
+    try:
+        assert second.run(body) < 8, "it ends by its signal, without the engine"
+        assert not lives(pid)
+    finally:
+        lab.engine.start()
+
+
 def test_an_engine_that_is_not_there_holds_its_services_and_says_how_to_start_it(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

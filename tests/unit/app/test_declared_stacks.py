@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from standfast.app.config import load_config, parse_config
 from standfast.app.declared import programs_of, stacks_of
 from standfast.app.declared_stacks import Declared, declared_in, specs_of_files
 from standfast.app.stack_up import specs_of
+from standfast.kernel.canonical import canonical_json
 from standfast.kernel.errors import ConfigError
 from standfast.kernel.verdict import Verdict
+from standfast.services.decide.digest import digest_of
 from standfast.services.model import (
     Condition,
     Dependency,
@@ -91,6 +94,14 @@ def test_a_library_that_is_missing_is_named_before_anything_starts(
     with pytest.raises(ConfigError, match="library") as caught:
         declared(tmp_path, compose())
     assert "standfast[containers]" in caught.value.fix
+
+
+def test_who_has_no_containers_does_not_load_their_library() -> None:
+    code = (
+        "import sys, standfast.app.stack, standfast.app.declared, standfast.app.drivers, standfast.app.hold; "
+        "sys.exit(bool({'docker', 'requests', 'urllib3'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -176,8 +187,9 @@ def test_a_declaration_survives_its_way_to_the_supervisor(tmp_path: Path) -> Non
     )  # fmt: skip
     text += "volumes: {v: }\nnetworks: {n: {driver: bridge, ipam: {config: [{subnet: 10.9.0.0/24}]}}}\n"
     one = specs(tmp_path, text)["one"]
-    again = spec_from_dict(json.loads(json.dumps(spec_to_dict(one))))
+    again = spec_from_dict(json.loads(canonical_json(spec_to_dict(one))))
     assert again == one
+    assert digest_of(again) == digest_of(one), "or every container would be made anew"
 
 
 def test_files_of_one_folder_are_one_stack_and_a_folder_stands_for_its_files(tmp_path: Path) -> None:

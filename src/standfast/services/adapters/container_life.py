@@ -84,6 +84,9 @@ class ContainerRunning:
         self._check: tuple[str, ...] = ()
         self._ports: frozenset[int] = frozenset()
         self._grace_s, self._stop_signal = _GRACE_S, int(signal.SIGTERM)
+        if record.pid and record.boot == procfs.boot_id():
+            # What was known of it before is all that is known while the engine is away.
+            self._watch_process(Identity(record.boot, record.pid, record.start_ticks))
 
     @property
     def name(self) -> str:
@@ -132,7 +135,7 @@ class ContainerRunning:
         if self._is_paused:
             return "T"
         if self._identity is None:
-            return "R"
+            return "R" if self._link.is_up else ""
         stat = procfs.read_stat(self._identity.pid)
         is_same = stat is not None and stat.start_ticks == self._identity.start_ticks
         return stat.letter if stat is not None and is_same else ""
@@ -389,6 +392,8 @@ class ContainerRunning:
             return
         self._let_go()
         self._identity = identity
+        if identity is not None and identity.pid != self.record.pid:
+            self._note(pid=identity.pid, start_ticks=identity.start_ticks)
         self._handle = procfs.open_handle(identity) if identity is not None else None
         if self._handle is not None:
             asyncio.get_running_loop().add_reader(self._handle, self._note_process_gone)

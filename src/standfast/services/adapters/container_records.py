@@ -16,7 +16,8 @@ _LARGEST_BYTES = 65_536
 class Record(NamedTuple):
     """One life; ``life`` is empty while it is being started, ``is_noted`` says that its end is on record.
 
-    ``started_s`` is monotonic, of the boot ``boot``. ``is_proven`` says that its health check has passed.
+    ``started_s`` is monotonic, of the boot ``boot``. ``is_proven`` says that its health check has passed,
+    ``pid`` and ``start_ticks`` which process it is, where it is one of this machine's.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Record(NamedTuple):
     cursor: Cursor
     is_noted: bool = False
     is_proven: bool = False
+    pid: int = 0
+    start_ticks: int = 0
 
 
 class Records:
@@ -75,4 +78,6 @@ def _record_of(raw: Any) -> Record:
         cursor=Cursor(int(ns), int(same), int(size)),
         is_noted=bool(raw["is_noted"]),
         is_proven=bool(raw["is_proven"]),
+        pid=int(raw["pid"]),
+        start_ticks=int(raw["start_ticks"]),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 from standfast.services.model import ServiceSpec
 
@@ -15,6 +16,6 @@ def digest_of(spec: ServiceSpec) -> str:
     parts = (
         spec.driver, spec.command, str(spec.cwd), sorted(spec.env.items()), spec.port, spec.kind,
         tuple(spec.limits), spec.stop_signal, spec.stop_timeout_s, spec.ready.notify,
-        sorted((key, repr(value)) for key, value in spec.options.items()),
+        json.dumps(dict(spec.options), sort_keys=True, default=str),
     )  # fmt: skip
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
