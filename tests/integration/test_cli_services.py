@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -335,3 +336,48 @@ def test_commands_reach_the_services_of_an_instance_whose_api_takes_no_token(tmp
         assert command(up.folder, "explain", "miner-1").returncode == 0
     finally:
         up.clean_up()
+
+
+def test_a_stack_whose_data_directory_was_removed_is_not_doubled_and_can_be_ended(own: Stack) -> None:
+    own.up()
+    lost = own.supervisor().pid
+    shutil.rmtree(own.data_dir)
+    refused = own.run("up", "--detach")
+    assert refused.returncode == 6
+    assert f"process {lost}" in refused.stderr
+    done = own.run("down")
+    assert done.returncode == 0
+    wait_until(lambda: procfs.read_stat(lost) is None, what="the supervisor has ended")
+    own.up()
+
+
+def test_a_release_touches_only_what_is_held(own: Stack) -> None:
+    text = (own.folder / "standfast.toml").read_text()
+    once = '[[services]]\nname = "once"\nkind = "task"\ncommand = ["sh", "-c", "echo ran >> ran.txt"]\n'
+    (own.folder / "standfast.toml").write_text(f"{text}\n{once}")
+    own.up()
+    own.until("once", "completed")
+    assert own.data("release")["released"] == []
+    assert own.data("release", "once")["released"] == []
+    assert own.data("gate", "deploy")["decision"] == "GO", "a task that ran once was restarted by nobody"
+    assert (own.folder / "ran.txt").read_text() == "ran\n"
+
+
+def test_a_hold_that_is_not_on_disk_is_not_acknowledged(own: Stack) -> None:
+    own.up()
+    with contextlib.closing(sqlite3.connect(own.data_dir / "services.db", timeout=5)) as store:
+        store.execute("BEGIN IMMEDIATE")
+        done = own.run("hold", "extra", "--reason", "the disk does not answer")
+        assert done.returncode != 0
+        assert "not on record" in done.stderr
+        store.execute("ROLLBACK")
+    assert own.run("hold", "extra", "--reason", "the disk answers").returncode == 0
+
+
+def test_a_restart_by_the_liveness_probe_is_named(own: Stack) -> None:
+    text = (own.folder / "standfast.toml").read_text()
+    live = 'live = { command = ["false"], interval_s = 0.2, failures = 2 }\nrestart = { backoff_s = 60, cap_s = 60 }'
+    sick = f'[[services]]\nname = "sick"\nrequired = false\ncommand = ["sleep", "600"]\n{live}\n'
+    (own.folder / "standfast.toml").write_text(f"{text}\n{sick}")
+    own.run("up", "--detach")
+    wait_until(lambda: "liveness probe" in own.run("status").stdout, within_s=40, what="the probe is named")

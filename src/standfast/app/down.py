@@ -5,13 +5,14 @@ from __future__ import annotations
 import enum
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from standfast.app import hold
 from standfast.app.instance import Run, Unreadable, read_run
 from standfast.services.adapters.procfs import is_alive, send
+from standfast.services.model import Identity
 
 #: The longest that an orderly end may take: executors drain, programs get their time, the store closes.
 ORDERLY_S = 60.0
@@ -43,7 +44,11 @@ def bring_down(
 
     Raises ConflictError where another start is under way, or something cannot be ended.
     """
+    lost = hold.lost_supervisors(data_dir)
+    ended = _end_lost(lost, limit_s, told) if lost else None
     run = read_run(data_dir)
+    if ended is not None and run is None:
+        return ended
     if run is None and not (data_dir / hold.LOCK_NAME).exists():
         return Down(Ended.NOTHING_RAN, None, 0.0)
     if not isinstance(run, Run) or not run.is_alive:
@@ -59,5 +64,19 @@ def bring_down(
     # Each turn looks once; bounded by the limit.
     while is_alive(run.process) and time.monotonic() - started_s < limit_s:
         time.sleep(_LOOK_S)
-    ended = Ended.STILL_RUNS if is_alive(run.process) else Ended.STOPPED
-    return Down(ended, run, time.monotonic() - started_s)
+    outcome = Ended.STILL_RUNS if is_alive(run.process) else Ended.STOPPED
+    return Down(outcome, run, time.monotonic() - started_s)
+
+
+def _end_lost(lost: Sequence[Identity], limit_s: float, told: Callable[[str], None]) -> Down:
+    """End supervisors whose records were removed while they ran; each ends its services in order."""
+    started_s = time.monotonic()
+    for one in lost:
+        told(f"asking process {one.pid} to stop, whose record was removed")
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            send(one, number)
+    # Each turn looks once; bounded by the limit.
+    while any(map(is_alive, lost)) and time.monotonic() - started_s < limit_s:
+        time.sleep(_LOOK_S)
+    ended = Ended.STILL_RUNS if any(map(is_alive, lost)) else Ended.STOPPED
+    return Down(ended, None, time.monotonic() - started_s)

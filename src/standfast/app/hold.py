@@ -15,10 +15,12 @@ from standfast.kernel.errors import ConflictError, StoreError
 from standfast.kernel.ids import stable_id
 from standfast.services.adapters import leftovers
 from standfast.services.adapters.lives import LIVES_NAME
-from standfast.services.adapters.procfs import identify
+from standfast.services.adapters.procfs import identify, running_as
 from standfast.services.model import Identity
 
 LOCK_NAME = "up.lock"
+#: What a stack's supervisor is started as, with its data directory behind it.
+STACK_MODULE = "standfast.app.stack"
 #: What a leftover without a shim gets between SIGTERM and SIGKILL: nobody waits for its work any more.
 _GRACE_S = 3.0
 
@@ -70,6 +72,13 @@ def held(data_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def lost_supervisors(data_dir: Path) -> list[Identity]:
+    """Return the supervisors of this folder that still run although their record was removed."""
+    run = read_run(data_dir)
+    known = run.process.pid if isinstance(run, Run) else 0
+    return [one for one in running_as(STACK_MODULE, str(data_dir)) if one.pid != known]
 
 
 def describe_leftovers(data_dir: Path) -> list[str]:

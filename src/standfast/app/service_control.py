@@ -5,16 +5,19 @@ Nothing heavy may be imported here: the supervisor of a stack alone answers with
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from standfast.app.supervision import Supervision
-from standfast.kernel.errors import ConflictError, NotFoundError
+from standfast.kernel.errors import ConflictError, NotFoundError, StoreUnavailableError
 from standfast.services.wire import spec_from_dict
 
 #: Longest text that a person may give as a reason.
 _LONGEST_REASON = 500
+#: Longest wait for a hold to be on disk.
+_WRITE_S = 5.0
 
 
 class Control:
@@ -26,12 +29,23 @@ class Control:
         self._stop = stop
 
     async def __call__(self, op: str, asked: Mapping[str, Any]) -> Any:
-        """Do what is asked; KeyError for an operation that there is not."""
-        return {
+        """Do what is asked; KeyError for an operation that there is not.
+
+        A hold and its release are acknowledged once they are on disk; before, nobody may rely on them.
+        """
+        done = {
             "list": self._list, "lives": self._lives, "hold": self._hold, "release": self._release,
             "restart": self._restart, "declare": self._declare, "stop": self._ask_stop, "hurry": self._hurry,
             "leave": self._leave,
         }[op](asked)  # fmt: skip
+        if op in ("hold", "release") and not await asyncio.to_thread(self._history.flush, _WRITE_S):
+            raise StoreUnavailableError(
+                f"the {op} acts now, but it is not on record and would not outlive this supervisor",
+                why=self._history.trouble or "the disk does not answer",
+                fix="df -h; make room, then say it again",
+                code="NotOnRecord",
+            )
+        return done
 
     def _list(self, _: Mapping[str, Any]) -> dict[str, Any]:
         return {"services": self._supervisor.snapshot(), "trouble": self._history.trouble}
@@ -46,8 +60,7 @@ class Control:
 
     def _release(self, asked: Mapping[str, Any]) -> list[str]:
         names = self._names(asked)
-        self._supervisor.release(names, str(asked["who"]))
-        return names
+        return list(self._supervisor.release(names, str(asked["who"])))
 
     def _restart(self, asked: Mapping[str, Any]) -> list[str]:
         names = self._names(asked)

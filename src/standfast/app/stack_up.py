@@ -78,6 +78,14 @@ def start(config: Config, *, started_from: Path) -> int:
             write_stack(config, specs, started_from)
             return run.process.pid
         _let_go(data_dir, run)
+    lost = hold.lost_supervisors(data_dir)
+    if lost:
+        raise ConflictError(
+            f"a supervisor of this folder still runs (process {lost[0].pid}), whose record was removed",
+            why="a second one would run every service twice",
+            fix="end it, it ends its services in order: standfast down",
+            code="SupervisorLost",
+        )
     with hold.held(data_dir):
         write_stack(config, specs, started_from)
     return spawn(data_dir)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from standfast.kernel.clock import Clock, Entropy, SystemClock, SystemEntropy
-from standfast.services.decide.after import USUAL_BUDGETS
+from standfast.services.decide.after import USUAL_BUDGETS, counts_as_restart
 from standfast.services.decide.order import dependants
 from standfast.services.failures.model import Classified, Evidence
 from standfast.services.life import Service
@@ -143,12 +143,18 @@ class Supervisor:
             self._note("service.held_by_person", name, {"who": who, "why": why})
             self._services[name].hold(who, why)
 
-    def release(self, names: Iterable[str], who: str) -> None:
-        """Take back every hold of services; what they were held for is tried again at once."""
-        for name in names:
+    def release(self, names: Iterable[str], who: str) -> tuple[str, ...]:
+        """Take back every hold of services, which are tried again at once; return those that were held.
+
+        One that waits after a failure is tried at once, too. What runs, or is completed, stays as it is.
+        """
+        waiting = (_S.HELD, _S.BACKOFF)
+        held = tuple(n for n in names if self._services[n].held_by or self._services[n].state in waiting)
+        for name in held:
             self._memory.release(name)
             self._note("service.released", name, {"who": who})
             self._services[name].release()
+        return held
 
     def restart(self, names: Iterable[str], who: str, *, only: bool = False) -> tuple[str, ...]:
         """Restart services and, unless ``only``, what depends on them; return all that are concerned."""
@@ -247,7 +253,9 @@ class Supervisor:
         since_s = self._around.clock.monotonic() - spec.restart.budget_window_s
         counts = {"service": 0, "group": 0, "host": 0}
         for service in self._services.values():
-            count = sum(1 for end in service.history if end.at_s > since_s and not end.down)
+            count = sum(
+                1 for end in service.history if end.at_s > since_s and counts_as_restart(service.spec, end)
+            )
             counts["host"] += count
             counts["group"] += count if spec.group and service.spec.group == spec.group else 0
             counts["service"] += count if service.name == spec.name else 0

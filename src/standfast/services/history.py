@@ -80,10 +80,15 @@ class History:
         """Write what waits and let the store go; what cannot be written then is lost."""
         with self._woken:
             self._is_closing = True
-            self._woken.notify()
+            self._woken.notify_all()
         self._thread.join(10.0)
         if self._database is not None:
             self._database.close()
+
+    def flush(self, limit_s: float) -> bool:
+        """Return whether all that waited is written within ``limit_s``; blocks."""
+        with self._woken:
+            return self._woken.wait_for(lambda: not self._queue, limit_s)
 
     def ends(self, service: str) -> Sequence[End]:
         """Return the latest ends that nobody asked for, oldest first."""
@@ -193,7 +198,7 @@ class History:
                 self._queue.popleft()
                 self._dropped += 1
             self._queue.append(write)
-            self._woken.notify()
+            self._woken.notify_all()
 
     def _write(self) -> None:
         """Empty the queue until closing; runs in the thread."""
@@ -218,6 +223,7 @@ class History:
                 # New ones came to the right while these were written; dropped ones left from the left.
                 for _ in range(min(len(waiting), len(self._queue))):
                     self._queue.popleft()
+                self._woken.notify_all()
 
     def _write_down(self, waiting: Sequence[_Write]) -> None:
         """Write all of it; where one record cannot be written at all, that one is left out."""

@@ -110,7 +110,12 @@ def _why(service: Service, judgement: Judgement | None, waits_for: tuple[str, ..
     if service.state is _S.BACKOFF and service.history:
         end = service.history[-1]
         said = f": {end.last_line}" if end.last_line else ""
-        return "Ended", f"{end.status.text} after {end.lived_s:.1f} s{said}", f"read {service.journal.path}"
+        ended_by = f"ended by {end.asked_by}; " if end.asked_by else ""
+        return (
+            "Ended",
+            f"{ended_by}{end.status.text} after {end.lived_s:.1f} s{said}",
+            f"read {service.journal.path}",
+        )
     if service.state is _S.COMPLETED:
         return "Completed", "ended with exit code 0, as it was declared to", ""
     return "", "", ""

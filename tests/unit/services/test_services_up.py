@@ -82,7 +82,9 @@ def test_what_was_restarted_on_the_way_is_not_called_up() -> None:
 def test_restarts_from_before_the_wait_are_none_of_it() -> None:
     was = {"web": 5}
     assert judge_up([view(restarts=5)], before=was) == Up()
-    assert isinstance(judge_up([view(restarts=6)], before=was), Failed)
+    ended = "exit code 1 after 2.0 s"
+    assert isinstance(judge_up([view(restarts=6, last_exit=ended)], before=was), Failed)
+    assert judge_up([view(restarts=6)], before=was) == Up(), "a restart that was asked for is no failure"
     assert isinstance(judge_up([view("new", restarts=1)], before=was), Failed)
     # A supervisor that was started anew counts from zero.
     assert isinstance(judge_up([view(restarts=1)], before=was), Failed)

@@ -123,6 +123,18 @@ def memory_below(pid: int) -> int:
     return pages * _PAGE_BYTES
 
 
+def running_as(*arguments: str) -> list[Identity]:
+    """Return every other living process whose command line ends with ``arguments``."""
+    wanted, boot, own = "\0".join((*arguments, "")).encode(), boot_id(), os.getpid()
+    found = []
+    for stat in processes():
+        with contextlib.suppress(OSError):
+            line = (_PROC / str(stat.pid) / "cmdline").read_bytes()
+            if stat.is_alive and stat.pid != own and line.endswith(b"\0" + wanted):
+                found.append(Identity(boot, stat.pid, stat.start_ticks))
+    return found
+
+
 def listening_ports() -> frozenset[int]:
     """Return every TCP port that is listened on, on any local address."""
     return frozenset(port for port, _ in listeners())

@@ -105,7 +105,8 @@ def _hopeless(spec: ServiceSpec, history: Sequence[End], unit: float) -> Held | 
     same = _trailing(history, lambda end: fingerprint(end) == fingerprint(last))
     limit = min(policy.max_fast_failures, _TRIES_OF_CLASS.get(last.cls, policy.max_fast_failures))
     if same >= limit:
-        message = f"ended {same} times in the same way without ever being ready: {_said(last)}"
+        short = "without ever being ready" if spec.ready.is_probed else "soon after its start"
+        message = f"ended {same} times in the same way {short}: {_said(last)}"
         return Held("SameFailure", message, _cure(spec, last), _slow_s(last, same - limit, unit))
     never_ready = _trailing(history, lambda end: not end.was_ready)
     vain = never_ready - _VARIED_FACTOR * policy.max_fast_failures
@@ -160,6 +161,11 @@ def _over_budget(spec: ServiceSpec, spent: Spent, budgets: Budgets) -> Held | No
     return None
 
 
+def counts_as_restart(spec: ServiceSpec, end: End) -> bool:
+    """Whether an end is one that a restart followed: no task that was completed, nothing that only waits."""
+    return not end.down and not (spec.is_task and end.status.code == 0 and not end.status.signal_number)
+
+
 def held_by_person(name: str, who: str, why: str) -> Held:
     """Return the hold that a person has put on a service; only a release ends it."""
     message = f"held by {who}{f': {why}' if why else ''}"
@@ -174,7 +180,8 @@ def fingerprint(end: End) -> tuple[int, int, bool, str]:
 def _said(end: End) -> str:
     # A class without an action is a guess, and is not put into a reason.
     known = f" ({end.cls})" if end.cls and end.action else ""
-    return f"{end.status.text}{known}{_line(end)}"
+    ended_by = f"ended by {end.asked_by}; " if end.asked_by else ""
+    return f"{ended_by}{end.status.text}{known}{_line(end)}"
 
 
 def _line(end: End) -> str:

@@ -66,7 +66,8 @@ def _judge_probed(readiness: Readiness, seen: Seen) -> Judgement:
     is_silent = latest.is_good or latest.reason in SILENCES
     if is_silent and good_age_s <= max(FRESH_S, 3 * readiness.interval_s):
         return Judgement(Verdict.PASS, "Answers", f"answered {good_age_s:.1f} s ago")
-    remedy = f"read its log; kill {seen.pid} ends it, and it is started again"
+    again = f"read its log; kill {seen.pid} ends it, and it is started again"
+    remedy = again if seen.last_good_s is not None else "wait while it starts, or read its log"
     if latest.is_good:
         return Judgement(
             Verdict.UNKNOWN, "AnswerTooOld", f"the last good answer is {good_age_s:.0f} s old", remedy=remedy

@@ -46,7 +46,8 @@ def judge_up(
     missing = tuple(text for view in required if (text := _missing(view)))
     if missing or not required:
         return Pending(missing or ("nothing is declared as required, so there is nothing to wait for",))
-    restarted = tuple(_restarted(view) for view in required if _since(view, before))
+    # A restart that somebody asked for leaves no end on record.
+    restarted = tuple(_restarted(view) for view in required if _since(view, before) and view["last_exit"])
     return Failed(restarted) if restarted else Up()
 
 
