@@ -376,8 +376,9 @@ def test_a_hold_that_is_not_on_disk_is_not_acknowledged(own: Stack) -> None:
 
 def test_a_restart_by_the_liveness_probe_is_named(own: Stack) -> None:
     text = (own.folder / "standfast.toml").read_text()
-    live = 'live = { command = ["false"], interval_s = 0.2, failures = 2 }\nrestart = { backoff_s = 60, cap_s = 60 }'
-    sick = f'[[services]]\nname = "sick"\nrequired = false\ncommand = ["sleep", "600"]\n{live}\n'
+    live = 'live = { command = ["false"], interval_s = 0.2, failures = 2 }'
+    slow = "restart = { backoff_s = 60, cap_s = 60 }"
+    sick = f'[[services]]\nname = "sick"\nrequired = false\ncommand = ["sleep", "600"]\n{live}\n{slow}\n'
     (own.folder / "standfast.toml").write_text(f"{text}\n{sick}")
     own.run("up", "--detach")
     wait_until(lambda: "liveness probe" in own.run("status").stdout, within_s=40, what="the probe is named")

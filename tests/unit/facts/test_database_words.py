@@ -21,10 +21,17 @@ WITH_TABLES = sorted(f"standfast.{folder.parent.name}" for folder in ROOT.glob("
 USED = re.compile(r"""sql\["(\w+)"\]""")
 
 
+#: A supervisor's memory is its host's own file: it must be there before any server is.
+OF_HOST = "standfast.services"
+SHARED = [name for name in PACKAGES if name != OF_HOST]
+
+
 def used(*, adapters_of: str = "") -> set[str]:
     """Return the statements that the code names: in the adapters of one dialect, or everywhere else."""
     names: set[str] = set()
     for path in ROOT.rglob("*.py"):
+        if path.is_relative_to(ROOT / "services"):
+            continue
         is_adapter = path.parent.name == "adapters" and path.stem in ("sqlite", "postgres")
         if path.stem == adapters_of if is_adapter else not adapters_of:
             names.update(USED.findall(path.read_text("utf-8")))
@@ -40,7 +47,7 @@ def test_every_statement_that_the_code_names_is_there(dialect: Dialect) -> None:
     assert used() | used(adapters_of=dialect) <= all_names(dialect)
 
 
-@pytest.mark.parametrize("package", [name for name in PACKAGES if name != "standfast.tasks"])
+@pytest.mark.parametrize("package", [name for name in SHARED if name != "standfast.tasks"])
 def test_both_dialects_have_the_same_statements(package: str) -> None:
     assert set(load_queries(package, "sqlite")) == set(load_queries(package, "postgres"))
 
@@ -52,12 +59,26 @@ def test_no_statement_is_written_twice_in_one_file(package: str) -> None:
         assert len(names) == len(set(names)), file.name
 
 
-@pytest.mark.parametrize("package", WITH_TABLES)
+@pytest.mark.parametrize("package", [name for name in WITH_TABLES if name != OF_HOST])
 def test_both_dialects_have_the_same_migrations(package: str) -> None:
     sqlite, postgres = (Migrations.of(package, dialect) for dialect in ("sqlite", "postgres"))
     assert sqlite.component == postgres.component == package.rsplit(".", maxsplit=1)[-1]
     assert [step[:2] for step in sqlite.steps] == [step[:2] for step in postgres.steps]
     assert sqlite.steps
+
+
+def test_every_statement_of_the_hosts_own_store_is_there_and_used() -> None:
+    named = {
+        name for path in (ROOT / "services").rglob("*.py") for name in USED.findall(path.read_text("utf-8"))
+    }
+    put = {
+        name
+        for path in (ROOT / "services").rglob("*.py")
+        for name in re.findall(r"""_put\("(\w+)\"""", path.read_text("utf-8"))
+    }
+    there = set(load_queries(OF_HOST, "sqlite"))
+    assert named | put <= there
+    assert Migrations.of(OF_HOST, "sqlite").steps
 
 
 def test_parameters_are_translated_and_casts_are_not() -> None:

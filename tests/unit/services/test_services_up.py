@@ -85,9 +85,9 @@ def test_restarts_from_before_the_wait_are_none_of_it() -> None:
     ended = "exit code 1 after 2.0 s"
     assert isinstance(judge_up([view(restarts=6, last_exit=ended)], before=was), Failed)
     assert judge_up([view(restarts=6)], before=was) == Up(), "a restart that was asked for is no failure"
-    assert isinstance(judge_up([view("new", restarts=1)], before=was), Failed)
+    assert isinstance(judge_up([view("new", restarts=1, last_exit=ended)], before=was), Failed)
     # A supervisor that was started anew counts from zero.
-    assert isinstance(judge_up([view(restarts=1)], before=was), Failed)
+    assert isinstance(judge_up([view(restarts=1, last_exit=ended)], before=was), Failed)
 
 
 def test_a_completed_task_is_up_and_one_that_failed_is_not() -> None:
