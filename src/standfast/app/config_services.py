@@ -8,6 +8,8 @@ from pydantic import Field
 
 from standfast.app.config_sections import Many, Name, NonEmpty, Port, Seconds, Section, Text
 
+Profile = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9_.-]*)$", max_length=63)]
+
 
 class StackSettings(Section):
     """Stacks that are declared elsewhere and read as they are."""
@@ -16,7 +18,7 @@ class StackSettings(Section):
         (),
         description="Compose and pm2 ecosystem files, relative to this one; `a.yml:b.yml` is one stack.",
     )
-    profiles: Many[Name] = Field((), description="Compose profiles that are switched on.")
+    profiles: Many[Profile] = Field((), description="Compose profiles that are switched on; `*` is all.")
     rules: Many[NonEmpty] = Field((), description="Files with your own rules that name failures.")
     group_budget: int = Field(
         60, ge=1, le=1_000_000, description="Restarts of one group within a window before holds follow."

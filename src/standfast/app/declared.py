@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from standfast.app.config import Config
-from standfast.app.declared_stacks import Declared, declared_in
+from standfast.app.declared_stacks import NOTHING_ACTIVE, Declared, declared_in
 from standfast.app.service_specs import spec_of
 from standfast.app.toml_lines import line_of
+from standfast.kernel.errors import ConfigError
 from standfast.services.model import Dependency, Readiness, ServiceSpec
 
 #: How long executors wait for the programs: one that never answers must not keep everything else down.
@@ -47,7 +48,12 @@ def programs_of(config: Config) -> tuple[ServiceSpec, ...]:
         spec_of(service, config.folder, file=str(config.source), line=line_of(text, ("services", index)) or 0)
         for index, service in enumerate(config.services)
     )
-    return (*own, *stacks_of(config).specs)
+    declared = stacks_of(config)
+    specs = (*own, *declared.specs)
+    off = next((one for one in declared.remarks if one.reason == NOTHING_ACTIVE), None)
+    if not specs and off is not None:
+        raise ConfigError(off.message, fix=off.remedy, code=off.reason)
+    return specs
 
 
 def stacks_of(config: Config) -> Declared:

@@ -57,6 +57,7 @@ _CHECK_INTERVAL_S, _CHECK_RETRIES = 30.0, 3
 #: How often the engine's word on a container's health is looked at; its events come at once anyway.
 _HEALTH_LOOK_S = 10.0
 _PM2_BACKOFF_CAP_S, _CAP_S, _LEAST_S = 15.0, 30.0, 0.05
+NOTHING_ACTIVE = "NothingActive"
 #: Findings about what pm2 itself would do; here the supervisor decides.
 _OF_PM2 = frozenset({"BreakerInert", "BreakerNarrow"})
 _POLICIES = {
@@ -163,6 +164,12 @@ def specs_of_stack(stack: Stack) -> tuple[tuple[ServiceSpec, ...], tuple[Finding
             ready=_ready(service, is_waited=(service.name, Condition.READY) in waited),
         )
         made += _numbered(spec, names[service.name])
+    if stack.inactive and not stack.services:
+        first = stack.inactive[0]
+        problems.warn(
+            first.place, NOTHING_ACTIVE, "none of its services runs: each has a profile, and none is on",
+            fix=f"switch one on: --profile {first.profiles[0]}",
+        )  # fmt: skip
     replace(stack, findings=tuple(problems.found)).usable()
     return tuple(made), tuple(problems.found)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from standfast.app.config import DATA_NAME, FILE_NAME, Config, load_config, parse_config
+from standfast.app.config import DATA_NAME, FILE_NAME, STACK_SUFFIXES, Config, load_config, parse_config
 from standfast.app.instance import Address, Found, noted_config
+from standfast.app.stack import STACK_NAME
 from standfast.app.stores import open_database
 from standfast.facts.database import Database, Tx
 from standfast.facts.store import FactStore
@@ -60,15 +62,29 @@ def config_of(found: Found) -> Config:
         config = beside
     if config is None:
         return parse_config("", source=beside, data_dir=found.data_dir)
-    return load_config(config, data_dir=found.data_dir)
+    known = load_config(config, data_dir=found.data_dir)
+    profiles = _profiles_of(found.data_dir) if known.stack.files else ()
+    return known.changed(profiles=profiles) if profiles else known
+
+
+def _profiles_of(data_dir: Path) -> tuple[str, ...]:
+    """Return the compose profiles that the stack was last started with: a command line may have named them."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        stack = json.loads((data_dir / STACK_NAME).read_bytes())
+        return tuple(str(name) for name in stack["profiles"])
+    return ()
 
 
 def blueprint_of(found: Found) -> str:
     """Return how a command typed here names what starts the instance of a data directory."""
     config = noted_config(found.data_dir)
     folder = config.parent if config is not None else found.data_dir.parent
+    is_bare = config is not None and config.suffix in STACK_SUFFIXES
+    meant = config if config is not None and is_bare else folder
     cwd = Path.cwd()
-    shown = str(folder.relative_to(cwd)) if folder.is_relative_to(cwd) else str(folder)
+    shown = str(meant.relative_to(cwd)) if meant.is_relative_to(cwd) else str(meant)
+    if is_bare:
+        shown = " ".join([shown, *(f"--profile '{name}'" for name in _profiles_of(found.data_dir))])
     # Without it the command would begin another, empty store beside the configuration.
     is_elsewhere = found.data_dir.absolute() != (folder / DATA_NAME).absolute()
     return f"{shown} --data-dir {found.data_dir}" if is_elsewhere else shown

@@ -117,6 +117,7 @@ def write_stack(config: Config, specs: Sequence[ServiceSpec], started_from: Path
         "started_from": str(started_from),
         "budgets": {"group": config.stack.group_budget, "host": config.stack.host_budget},
         "rules": [str(config.folder / one) for one in config.stack.rules],
+        "profiles": list(config.stack.profiles),
         "services": [spec_to_dict(spec) for spec in specs],
     }  # fmt: skip
     new = data_dir / f"{STACK_NAME}.new"

@@ -211,6 +211,15 @@ def test_profiles_switch_services_on(tmp_path: Path) -> None:
     assert [spec.name for spec in declared(tmp_path, text, "more").specs] == ["a", "b"]
 
 
+def test_a_stack_in_which_every_profile_is_off_says_which_there_are(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {a: {image: x, profiles: [more]}}\n")
+    config = load_config(tmp_path / "compose.yaml")
+    with pytest.raises(ConfigError, match="each has a profile") as caught:
+        programs_of(config)
+    assert caught.value.fix == "switch one on: --profile more"
+    assert len(programs_of(config.changed(profiles=("more",)))) == 1
+
+
 def test_what_has_no_effect_is_said_and_refuses_nothing(tmp_path: Path) -> None:
     text = compose("pull_policy: always", "build: {context: ., ssh: [default]}")
     remarks = declared(tmp_path, text).remarks
