@@ -68,7 +68,7 @@ def config_of(found: Found) -> Config:
 
 
 def _profiles_of(data_dir: Path) -> tuple[str, ...]:
-    """Return the compose profiles that the stack was last started with: a command line may have named them."""
+    """Return the compose profiles that the stack was last started with, which a command line may name."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         stack = json.loads((data_dir / STACK_NAME).read_bytes())
         return tuple(str(name) for name in stack["profiles"])
