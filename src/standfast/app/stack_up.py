@@ -46,6 +46,8 @@ _LOOK_S = 0.25
 _SHOW_S = 1.0
 #: The longest that a supervisor may take to answer for the first time.
 _START_S = 20.0
+#: What a start that somebody else has begun takes until its record is written.
+_SETTLES_S = 5.0
 #: A supervisor that dies so often within a minute has a fault that another start does not cure.
 _MOST_RESPAWNS = 3
 OK, BUG = 0, 70
@@ -69,7 +71,18 @@ def start(config: Config, *, started_from: Path) -> int:
 
     One that runs already is given the declaration as it is now. StandfastError where none can be had.
     """
-    specs = specs_of(config)
+    specs, until_s = specs_of(config), time.monotonic() + _SETTLES_S
+    # Each turn tries once: somebody else's start may be under way. Bounded by the time that one takes.
+    while True:
+        try:
+            return _start(config, specs, started_from)
+        except ConflictError as error:
+            if error.code not in ("AlreadyStarts", "SupervisorLost") or time.monotonic() > until_s:
+                raise
+        time.sleep(_LOOK_S)
+
+
+def _start(config: Config, specs: Sequence[ServiceSpec], started_from: Path) -> int:
     data_dir = config.data_dir
     run = read_run(data_dir)
     if isinstance(run, Run) and run.is_alive:
