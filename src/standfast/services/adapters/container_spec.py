@@ -39,14 +39,14 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _OF_HOST = {
     "annotations": "Annotations", "cap_add": "CapAdd", "cap_drop": "CapDrop", "cgroup": "CgroupnsMode",
     "cgroup_parent": "CgroupParent", "cpu_period": "CpuPeriod", "cpu_quota": "CpuQuota",
-    "cpu_rt_period": "CpuRealtimePeriod", "cpu_rt_runtime": "CpuRealtimeRuntime", "cpu_shares":
-    "CpuShares", "cpuset": "CpusetCpus", "device_cgroup_rules": "DeviceCgroupRules", "dns": "Dns",
-    "dns_opt": "DnsOptions", "dns_search": "DnsSearch", "group_add": "GroupAdd", "init": "Init",
-    "mem_reservation": "MemoryReservation", "mem_swappiness": "MemorySwappiness", "memswap_limit":
-    "MemorySwap", "oom_kill_disable": "OomKillDisable", "oom_score_adj": "OomScoreAdj", "pids_limit":
-    "PidsLimit", "privileged": "Privileged", "read_only": "ReadonlyRootfs", "runtime": "Runtime",
-    "security_opt": "SecurityOpt", "shm_size": "ShmSize", "storage_opt": "StorageOpt", "sysctls":
-    "Sysctls", "userns_mode": "UsernsMode", "uts": "UTSMode",
+    "cpu_rt_period": "CpuRealtimePeriod", "cpu_rt_runtime": "CpuRealtimeRuntime",
+    "cpu_shares": "CpuShares", "cpuset": "CpusetCpus", "device_cgroup_rules": "DeviceCgroupRules",
+    "dns": "Dns", "dns_opt": "DnsOptions", "dns_search": "DnsSearch", "group_add": "GroupAdd",
+    "init": "Init", "mem_reservation": "MemoryReservation", "mem_swappiness": "MemorySwappiness",
+    "memswap_limit": "MemorySwap", "oom_kill_disable": "OomKillDisable", "oom_score_adj": "OomScoreAdj",
+    "pids_limit": "PidsLimit", "privileged": "Privileged", "read_only": "ReadonlyRootfs",
+    "runtime": "Runtime", "security_opt": "SecurityOpt", "shm_size": "ShmSize",
+    "storage_opt": "StorageOpt", "sysctls": "Sysctls", "userns_mode": "UsernsMode", "uts": "UTSMode",
 }  # fmt: skip
 _OF_CONTAINER = {
     "domainname": "Domainname", "hostname": "Hostname", "mac_address": "MacAddress",
